@@ -1,0 +1,108 @@
+/* runs.h: the long runs that the command line starts: import, tokenizer, learning, task training, evaluation, the store's upkeep.
+ *
+ * One option struct and one function each. All of them report through struct run, stop when it says so (ERR_INTERRUPTED) and go on where they
+ * were when started again with the same options. 0 / NULL means "the default named here". */
+#ifndef SEMINDEX_RUNS_H
+#define SEMINDEX_RUNS_H
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/run.h"
+#include "model/import.h" /* struct import_options, import_run */
+#include "text/tokenizer.h" /* struct tokenizer_training, tokenizer_train */
+#include <stdbool.h>
+#include <stdint.h>
+
+/* semindex tokenizer --data DIR --out FILE: a SentencePiece model trained on a corpus. */
+struct tokenizer_options {
+    const char *data, *output;
+    int32_t vocab; /* 8000 */
+    int threads;
+};
+int tokenizer_run(const struct tokenizer_options *o, const struct run *run, struct err *e);
+
+/* semindex learn-ids: LMIndexer, Algorithm 1. Writes the bundle (indexer, ids, documents). Checkpoints beside it in OUT.work/. */
+struct learn_options {
+    const char *data;      /* BEIR folder or items.jsonl [+ sequences.txt] */
+    const char *out;       /* bundle to write, or to renew */
+    const char *base;      /* bundle whose part `base` (an imported T5) is the start; NULL = random weights of the shape below */
+    const char *tokenizer; /* spiece.model; NULL = the base's, else one is trained on the corpus (vocab below) */
+    int32_t vocab;         /* 8000, for a trained tokenizer */
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* 128, 512, 32, 4, 3, 2 */
+    bool gated;
+    int32_t positions;     /* learned positions L; 2 */
+    int32_t codes;         /* K per position; 512, or fewer for a small corpus: at most documents / 4 */
+    int32_t max_tokens;    /* of a document; 128 */
+    int32_t batch;         /* documents; 128 */
+    double warmup_epochs, continuous_epochs, joint_epochs; /* 1, 2, 2 */
+    double lr;             /* 1e-3 */
+    double dropout;        /* 0.1; <0 = none */
+    double hints[16];      /* hint ratio per position; 0.5, 0.3, 0.3 .. */
+    double contrastive_temperature; /* 1 */
+    double weight_recon, weight_contrastive, weight_commitment; /* 1 each; <0 = off */
+    double target_share;   /* share of text tokens per step that are reconstruction targets, drawn by hash; 1 = the paper's */
+    int32_t negatives;     /* 4 */
+    int32_t kmeans_restarts, kmeans_iterations; /* 10, 50 */
+    uint64_t seed;         /* 1 */
+    int32_t limit;         /* first documents of the corpus only; 0 = all */
+    const char *device;
+    int threads;
+    double checkpoint_s;   /* seconds between checkpoints; 20 */
+};
+int learn_run(const struct learn_options *o, const struct run *run, struct err *e);
+
+/* semindex train search|recommend: adds a task model to the bundle. */
+enum train_task { TRAIN_SEARCH, TRAIN_RECOMMEND };
+struct train_options {
+    enum train_task task;
+    const char *model; /* bundle */
+    const char *data;
+    bool text_history;   /* recommend: histories as texts instead of semantic IDs */
+    bool own;            /* a small T5 of its own (default for ID histories) instead of the indexer's weights */
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of `own`: 64, 256, 16, 4, 2, 2 */
+    int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256 */
+    int32_t max_history; /* 20 items */
+    int32_t batch;       /* samples; 256 */
+    int64_t steps;       /* 0 = by minutes or epochs */
+    double epochs;       /* 0 = by minutes; default 10 when neither is given */
+    double minutes;      /* training time bound; the schedule falls to 0 over the steps that fit (measured), fixed once in the checkpoint */
+    double lr;           /* 1e-3 */
+    double dropout;      /* 0.1; <0 = none */
+    double label_smoothing;
+    double validation_share; /* search: share of pairs' documents held out for early stopping; 0.02 */
+    int32_t validations;     /* number of validations over the run; 10 */
+    int32_t patience;        /* validations without a better metric before the end; 3 */
+    bool given_pairs;        /* search: use the folder's training queries (queries-train.jsonl) when there are any; default true in the CLI */
+    int32_t pseudo_per_document; /* 15 cut pseudo-queries per document and epoch */
+    uint64_t seed;
+    const char *device;
+    int threads;
+    double checkpoint_s;
+};
+int train_run(const struct train_options *o, const struct run *run, struct err *e);
+
+/* semindex evaluate: one table of rankings x metrics, as a text table or JSON. */
+struct evaluate_options {
+    const char *model; /* NULL: baselines only */
+    const char *data;
+    const char *task;  /* "search", "recommend", "ids", or NULL = all that model and data allow */
+    int32_t beam;      /* 20 */
+    int32_t limit;     /* ranking length; 100 capped by beam for the beam alone */
+    int32_t queries;   /* first n only; 0 = all */
+    bool with_history; /* recommendation also with history items left in */
+    bool json;
+    uint64_t seed;
+    const char *device;
+    int threads;
+};
+int evaluate_run(const struct evaluate_options *o, const struct run *run, struct str *out, struct err *e);
+
+/* semindex sample --out DIR: the demo's catalogue with held-out queries and histories. */
+int sample_run(const char *folder, uint64_t seed, const struct run *run, struct err *e);
+
+/* The store's upkeep. verify prints one line per finding; -1 when something is wrong. */
+int store_verify(const char *catalog, const char *model_or_null, const struct run *run, struct err *e);
+int store_backup(const char *catalog, const char *out, const struct run *run, struct err *e);
+int store_restore(const char *backup, const char *catalog, const struct run *run, struct err *e);
+
+#endif
