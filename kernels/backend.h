@@ -276,6 +276,9 @@ struct backend {
     void (*attention)(const struct attention *a);
     void (*attention_backward)(const struct attention *a, const struct attention_grad *g); /* a->out and a->lse as the forward left them */
     void (*decode_attention)(const struct decode_attention *a);
+    /* The ancestor table of the next position: out[p * capacity + r] = in[p * capacity + parent[r]] for p < position, and
+     * out[position * capacity + r] = r; r < n. out and in are different tables; in and parent are not read at position 0. */
+    void (*ancestors)(int32_t *out, const int32_t *in, const int32_t *parent, int32_t n, int32_t position, int32_t capacity);
     void (*hint_attention)(const struct hint_attention *a);
     void (*hint_attention_backward)(const struct hint_attention *a, const struct hint_attention_grad *g);
 
