@@ -1,0 +1,502 @@
+/* loops.h: the inner loops behind simd.h, written once and compiled once per instruction set.
+ *
+ * The including file sets LANES (floats per vector), TILE_ROWS (rows of the product's register tile), SIMD_TABLE (name of the table),
+ * SIMD_NAME, and the target by pragma BEFORE any include, so that everything here is compiled for it. Contraction to fused multiply-add is
+ * on; reassociation is off in this file: sums are split into lanes by hand where that pays, so results never depend on the optimiser. */
+#include <math.h>
+#include <string.h>
+
+#include "simd.h"
+
+typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
+typedef float vfu __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
+typedef double vd __attribute__((vector_size(LANES * 8)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p)
+{
+    return *(const vfu *)p;
+}
+INLINE void store(float *p, vf x)
+{
+    *(vfu *)p = x;
+}
+INLINE vf load_some(const float *p, int64_t n)
+{
+    float t[LANES] = {0};
+    memcpy(t, p, (size_t)n * sizeof *p);
+    return load(t);
+}
+INLINE void store_some(float *p, vf x, int64_t n)
+{
+    float t[LANES];
+    store(t, x);
+    memcpy(p, t, (size_t)n * sizeof *p);
+}
+INLINE vf splat(float x)
+{
+    return x - (vf){0};
+}
+INLINE vf choose(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+INLINE vf larger(vf a, vf b)
+{
+    return choose(a > b, a, b);
+}
+INLINE float add_lanes(vf x)
+{
+    float t[LANES];
+    store(t, x);
+    for (int w = LANES / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++)
+            t[i] += t[i + w];
+    return t[0];
+}
+
+/* exp to about 1e-7 relative: x = n ln 2 + r, a polynomial of degree 6 in r, n put into the exponent. Below -87 the result is 0. */
+INLINE vf expo(vf x)
+{
+    vf in = choose(x > splat(88.0f), splat(88.0f), x);
+    in = choose(in < splat(-87.0f), splat(-87.0f), in);
+    vf scaled = in * 1.44269504088896341f;
+    vi n = __builtin_convertvector(scaled + choose(scaled < splat(0.0f), splat(-0.5f), splat(0.5f)), vi);
+    vf whole = __builtin_convertvector(n, vf);
+    vf r = in - whole * 0.693359375f;
+    r = r - whole * -2.12194440e-4f;
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    vf y = p * (r * r) + r + 1.0f;
+    y = y * (vf)((n + 127) << 23);
+    return choose(x < splat(-87.0f), splat(0.0f), y);
+}
+
+/* ---- matrix product ---- */
+
+INLINE void finish(float *c, vf acc, const struct product *p, int64_t cols)
+{
+    vf v = acc * p->alpha;
+    if (p->flags & PRODUCT_ADD)
+        v += cols >= LANES ? load(c) : load_some(c, cols);
+    if (p->flags & PRODUCT_RELU)
+        v = larger(v, splat(0.0f));
+    if (cols >= LANES)
+        store(c, v);
+    else
+        store_some(c, v, cols);
+}
+
+/* rows x (vectors * LANES) of the result in registers; both counts are constants where this is expanded. */
+INLINE void tile(int rows, int vectors, const struct product *p, const float *a, const float *b, float *c, int64_t cols)
+{
+    vf acc[TILE_ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++)
+        acc[i][0] = acc[i][1] = splat(0.0f);
+    int64_t a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+    for (int32_t k = p->k; k > 0; k--) {
+        vf b0 = load(b), b1 = vectors > 1 ? load(b + LANES) : b0;
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            acc[i][0] += a[i * a_row] * b0;
+            if (vectors > 1)
+                acc[i][1] += a[i * a_row] * b1;
+        }
+        a += a_step;
+        b += b_step;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        finish(c + i * p->c_row, acc[i][0], p, cols);
+        if (vectors > 1)
+            finish(c + i * p->c_row + LANES, acc[i][1], p, cols - LANES);
+    }
+}
+
+#define TILE(R)                                                                                                                            \
+    static void tile_##R(int vectors, const struct product *p, const float *a, const float *b, float *c, int64_t cols)                     \
+    {                                                                                                                                      \
+        if (vectors > 1)                                                                                                                   \
+            tile(R, 2, p, a, b, c, cols);                                                                                                  \
+        else                                                                                                                               \
+            tile(R, 1, p, a, b, c, cols);                                                                                                  \
+    }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+#if TILE_ROWS > 6
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+#endif
+
+static void (*const tiles[TILE_ROWS])(int vectors, const struct product *p, const float *a, const float *b, float *c, int64_t cols) = {
+    tile_1, tile_2, tile_3, tile_4, tile_5, tile_6,
+#if TILE_ROWS > 6
+    tile_7, tile_8, tile_9, tile_10, tile_11, tile_12,
+#endif
+};
+
+/* Rows first..first + count of one panel, cut into nearly equal tiles (20 rows are 10 + 10, not 12 + 8). */
+static void product_panel(const struct product *p, int64_t first, int64_t count, int64_t column)
+{
+    int64_t cols = p->n - column < 2 * LANES ? p->n - column : 2 * LANES, blocks = (count + TILE_ROWS - 1) / TILE_ROWS;
+    const float *b = p->b + column / (2 * LANES) * p->b_panel;
+    for (int64_t block = 0; block < blocks; block++) {
+        int64_t row = first + count * block / blocks, end = first + count * (block + 1) / blocks;
+        tiles[end - row - 1](cols > LANES ? 2 : 1, p, p->a + row * p->a_row, b, p->c + row * p->c_row + column, cols);
+    }
+}
+
+/* Rows go in groups whose part of a stays in the second-level cache while all panels of b pass by. */
+static void product(const struct product *p)
+{
+    int64_t group = 65536 / (p->k > 0 ? p->k : 1) / TILE_ROWS * TILE_ROWS;
+    if (group < TILE_ROWS)
+        group = TILE_ROWS;
+    for (int64_t first = 0; first < p->m; first += group)
+        for (int64_t column = 0; column < p->n; column += 2 * LANES)
+            product_panel(p, first, p->m - first < group ? p->m - first : group, column);
+}
+
+static void transpose(float *y, int32_t width, const float *x, int64_t ld, int32_t rows, int32_t cols)
+{
+    for (int32_t r = 0; r < rows; r++)
+        for (int32_t c = 0; c < cols; c++)
+            y[(int64_t)c * width + r] = x[r * ld + c];
+    for (int32_t c = 0; c < cols && rows < width; c++)
+        memset(y + (int64_t)c * width + rows, 0, (size_t)(width - rows) * sizeof *y);
+}
+
+/* ---- attention tiles ---- */
+
+static void columns(const struct columns *t)
+{
+    for (int32_t i = 0; i < t->width; i += LANES) {
+        vf top = splat(-INFINITY), sum = splat(0.0f);
+        float *s = t->s + i;
+        for (int32_t j = 0; j < t->keys; j++) {
+            vf x = load(s + (int64_t)j * t->width);
+            if (t->bias) {
+                x += load(t->bias + i - j);
+                store(s + (int64_t)j * t->width, x);
+            }
+            top = larger(x, top);
+        }
+        vf base = choose(top < splat(-3e38f), splat(0.0f), top);
+        for (int32_t j = 0; j < t->keys; j++) {
+            vf e = expo(load(s + (int64_t)j * t->width) - base);
+            store(s + (int64_t)j * t->width, e);
+            sum += e;
+        }
+        store(t->top + i, base);
+        store(t->sum + i, sum);
+    }
+}
+
+static void columns_grad(const struct columns_grad *t)
+{
+    for (int32_t i = 0; i < t->width; i += LANES) {
+        vf lse = load(t->lse + i), delta = load(t->delta + i);
+        for (int32_t j = 0; j < t->keys; j++) {
+            int64_t at = (int64_t)j * t->width + i;
+            vf x = load(t->s + at), dp = load(t->dp + at);
+            if (t->bias)
+                x += load(t->bias + i - j);
+            vf p = expo(x - lse), kept = p;
+            if (t->keep) {
+                vf keep = load(t->keep + at);
+                dp *= keep;
+                kept *= keep;
+            }
+            vf ds = p * (dp - delta);
+            store(t->s + at, kept);
+            store(t->dp + at, ds);
+            if (t->dbias)
+                store(t->dbias + i - j, load(t->dbias + i - j) + ds);
+        }
+    }
+}
+
+/* mix_uniform >= rate, decided on the 24 bits themselves: rate * 2^24 is exact. */
+static uint64_t threshold(float rate)
+{
+    return (uint64_t)ceil((double)rate * 16777216.0);
+}
+
+static void keep(const struct keep_tile *t)
+{
+    uint64_t limit = threshold(t->drop.rate), seed = t->drop.seed;
+    float scale = 1.0f / (1.0f - t->drop.rate);
+    for (int32_t j = 0; j < t->keys; j++) {
+        float *y = t->keep + (int64_t)j * t->width;
+        uint64_t base = t->index + (uint64_t)j;
+        for (int32_t i = 0; i < t->width; i++)
+            y[i] = mix64(seed, base + (uint64_t)i * 65536) >> 40 >= limit ? scale : 0.0f;
+    }
+}
+
+static void hints(const struct keep_tile *t)
+{
+    uint64_t limit = threshold(t->drop.rate), seed = t->drop.seed;
+    for (int32_t j = 0; j < t->keys; j++) {
+        float *y = t->keep + (int64_t)j * t->width;
+        uint64_t base = t->index + (uint64_t)j;
+        for (int32_t i = 0; i < t->width; i++)
+            y[i] = mix64(seed, base + (uint64_t)i * 65536) >> 40 < limit ? 0.0f : -INFINITY;
+    }
+}
+
+/* ---- reductions ---- */
+
+static float dot(const float *a, const float *b, int64_t n)
+{
+    vf s0 = splat(0.0f), s1 = s0;
+    int64_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        s0 += load(a + i) * load(b + i);
+        s1 += load(a + i + LANES) * load(b + i + LANES);
+    }
+    for (; i < n; i += LANES) {
+        int64_t left = n - i < LANES ? n - i : LANES;
+        s0 += load_some(a + i, left) * load_some(b + i, left);
+    }
+    return add_lanes(s0 + s1);
+}
+
+static float distance(const float *a, const float *b, int64_t n)
+{
+    vf sum = splat(0.0f);
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t left = n - i < LANES ? n - i : LANES;
+        vf d = left == LANES ? load(a + i) - load(b + i) : load_some(a + i, left) - load_some(b + i, left);
+        sum += d * d;
+    }
+    return add_lanes(sum);
+}
+
+static double sum_squares(const float *x, int64_t n)
+{
+    vd sum = {0};
+    for (int64_t i = 0; i < n; i += LANES) {
+        vd d = __builtin_convertvector(n - i >= LANES ? load(x + i) : load_some(x + i, n - i), vd);
+        sum += d * d;
+    }
+    double total = 0;
+    for (int l = 0; l < LANES; l++)
+        total += sum[l];
+    return total;
+}
+
+static float max(const float *x, int64_t n)
+{
+    if (n < LANES) {
+        float top = x[0];
+        for (int64_t i = 1; i < n; i++)
+            top = x[i] > top ? x[i] : top;
+        return top;
+    }
+    vf top = load(x + n - LANES);
+    for (int64_t i = 0; i + LANES <= n; i += LANES)
+        top = larger(load(x + i), top);
+    float t[LANES], best;
+    store(t, top);
+    best = t[0];
+    for (int l = 1; l < LANES; l++)
+        best = t[l] > best ? t[l] : best;
+    return best;
+}
+
+static float exp_sum(float *x, float top, int64_t n)
+{
+    vf sum = splat(0.0f);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vf e = expo(load(x + i) - top);
+        store(x + i, e);
+        sum += e;
+    }
+    float total = add_lanes(sum), rest = 0;
+    if (i < n) {
+        store_some(x + i, expo(load_some(x + i, n - i) - top), n - i);
+        for (; i < n; i++)
+            rest += x[i];
+    }
+    return total + rest;
+}
+
+/* ---- elementwise ---- */
+
+static void axpy(float *restrict y, float a, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += a * x[i];
+}
+
+static void scale(float *y, float a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] *= a;
+}
+
+static void dropout(float *y, const float *x, uint64_t index, int64_t n, struct dropout drop)
+{
+    if (drop.rate <= 0.0f) {
+        if (y != x)
+            memmove(y, x, (size_t)n * sizeof *y);
+        return;
+    }
+    uint64_t limit = threshold(drop.rate);
+    float factor = 1.0f / (1.0f - drop.rate);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = mix64(drop.seed, index + (uint64_t)i) >> 40 >= limit ? factor * x[i] : 0.0f;
+}
+
+static void dropout_add(float *restrict y, const float *restrict x, uint64_t index, int64_t n, struct dropout drop)
+{
+    if (drop.rate <= 0.0f) {
+        axpy(y, 1.0f, x, n);
+        return;
+    }
+    uint64_t limit = threshold(drop.rate);
+    float factor = 1.0f / (1.0f - drop.rate);
+    for (int64_t i = 0; i < n; i++)
+        y[i] += mix64(drop.seed, index + (uint64_t)i) >> 40 >= limit ? factor * x[i] : 0.0f;
+}
+
+static void relu(float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = y[i] > 0.0f ? y[i] : 0.0f;
+}
+
+static void relu_backward(float *restrict dy, const float *restrict y, int64_t n, float factor)
+{
+    for (int64_t i = 0; i < n; i++)
+        dy[i] = y[i] > 0.0f ? factor * dy[i] : 0.0f;
+}
+
+static void norm(const struct norm_rows *t)
+{
+    for (int64_t i = t->first; i < t->end; i++) {
+        float *r = t->r_out + i * t->d, *y = t->y + i * t->d;
+        const float *in = t->r_in + i * t->d;
+        if (r != in)
+            memcpy(r, in, (size_t)t->d * sizeof *r);
+        if (t->x)
+            dropout_add(r, t->x + i * t->d, (uint64_t)(i * t->d), t->d, t->drop);
+        float factor = 1.0f / sqrtf(dot(r, r, t->d) / (float)t->d + t->eps);
+        for (int32_t c = 0; c < t->d; c++)
+            y[c] = r[c] * factor * t->w[c];
+    }
+}
+
+/* y = r w s with s = (mean r^2 + eps)^-1/2:  dr = s (w dy - r s^2 mean(w dy r)). */
+static void norm_backward(const struct norm_grad_rows *t)
+{
+    for (int64_t i = t->first; i < t->end; i++) {
+        const float *r = t->r + i * t->d, *dy = t->dy + i * t->d;
+        float *dr = t->dr + i * t->d;
+        float s = 1.0f / sqrtf(dot(r, r, t->d) / (float)t->d + t->eps);
+        vf sum = splat(0.0f);
+        for (int32_t c = 0; c < t->d; c += LANES) {
+            int32_t left = t->d - c < LANES ? t->d - c : LANES;
+            vf rv = left == LANES ? load(r + c) : load_some(r + c, left), dv = left == LANES ? load(dy + c) : load_some(dy + c, left);
+            sum += rv * dv * (left == LANES ? load(t->w + c) : load_some(t->w + c, left));
+        }
+        float shift = add_lanes(sum) * s * s / (float)t->d;
+        for (int32_t c = 0; c < t->d; c++) {
+            dr[c] += s * (t->w[c] * dy[c] - r[c] * shift);
+            t->dw[c] += dy[c] * r[c] * s;
+        }
+    }
+}
+
+/* gelu_new(a) = a sigmoid(2 u), u = sqrt(2 / pi) (a + 0.044715 a^3): no cancellation for large negative a. */
+INLINE vf gelu_gate(vf a)
+{
+    vf twice = 1.5957691216057308f * (a + 0.044715f * (a * a * a));
+    return 1.0f / (1.0f + expo(-twice));
+}
+
+static void gelu(const struct gelu_rows *t)
+{
+    for (int64_t i = t->first; i < t->end; i++) {
+        const float *a = t->ab + i * 2 * t->f, *b = a + t->f;
+        float *y = t->y + i * t->f;
+        int32_t c = 0;
+        for (; c + LANES <= t->f; c += LANES)
+            store(y + c, load(a + c) * gelu_gate(load(a + c)) * load(b + c));
+        if (c < t->f) {
+            vf av = load_some(a + c, t->f - c);
+            store_some(y + c, av * gelu_gate(av) * load_some(b + c, t->f - c), t->f - c);
+        }
+        if (t->drop.rate > 0.0f)
+            dropout(y, y, (uint64_t)(i * t->f), t->f, t->drop);
+    }
+}
+
+INLINE void gelu_grad(vf a, vf b, vf dy, vf *da, vf *db)
+{
+    vf gate = gelu_gate(a), slope = 1.5957691216057308f * (1.0f + 0.134145f * (a * a));
+    *da = dy * b * (gate + a * gate * (1.0f - gate) * slope);
+    *db = dy * a * gate;
+}
+
+static void gelu_backward(const struct gelu_rows *t)
+{
+    for (int64_t i = t->first; i < t->end; i++) {
+        const float *a = t->ab + i * 2 * t->f, *b = a + t->f;
+        float *da = t->dab + i * 2 * t->f, *db = da + t->f;
+        for (int32_t c = 0; c < t->f; c += LANES) {
+            int32_t left = t->f - c < LANES ? t->f - c : LANES;
+            float dy[LANES] = {0};
+            dropout(dy, t->dy + i * t->f + c, (uint64_t)(i * t->f + c), left, t->drop);
+            vf dav, dbv;
+            gelu_grad(load_some(a + c, left), load_some(b + c, left), load(dy), &dav, &dbv);
+            store_some(da + c, dav, left);
+            store_some(db + c, dbv, left);
+        }
+    }
+}
+
+static void adamw(float *restrict w, const float *restrict grad, float *restrict m, float *restrict v, int64_t n,
+                  const struct adamw_step *a)
+{
+    struct adamw_step s = *a;
+    for (int64_t i = 0; i < n; i++) {
+        float g = grad[i] * s.clip, x = w[i] - s.decay * w[i];
+        m[i] = s.beta1 * m[i] + (1.0f - s.beta1) * g;
+        v[i] = s.beta2 * v[i] + (1.0f - s.beta2) * (g * g);
+        w[i] = x - s.rate * m[i] / (sqrtf(v[i] * s.root) + s.eps);
+    }
+}
+
+const struct simd SIMD_TABLE = {
+    .name = SIMD_NAME,
+    .lanes = LANES,
+    .product = product,
+    .transpose = transpose,
+    .columns = columns,
+    .columns_grad = columns_grad,
+    .keep = keep,
+    .hints = hints,
+    .dot = dot,
+    .distance = distance,
+    .sum_squares = sum_squares,
+    .max = max,
+    .exp_sum = exp_sum,
+    .axpy = axpy,
+    .scale = scale,
+    .dropout = dropout,
+    .dropout_add = dropout_add,
+    .relu = relu,
+    .relu_backward = relu_backward,
+    .norm = norm,
+    .norm_backward = norm_backward,
+    .gelu = gelu,
+    .gelu_backward = gelu_backward,
+    .adamw = adamw,
+};
