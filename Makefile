@@ -32,7 +32,7 @@ LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
 UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help clean
+.PHONY: all help deps test system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex ## build the program (build/semindex)
@@ -70,6 +70,70 @@ $(BUILD)/semindex: $(BUILD)/obj/server/main.c.o $(LIBS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(LIBS)
 	@mkdir -p $(@D)
 	$(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group -lcmocka $(PKG_LIBS) -lm -o $@
+
+$(BUILD)/parity: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/parity/*.c)) $(LIBS)
+	$(CXX) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.c.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.c.o $(LIBS)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) -fsanitize=fuzzer,address $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+
+deps: ## install the Debian packages that build and tests need (asks first)
+	@deploy/install-deps.sh build test
+
+test: deps ## every test that needs no GPU and no network (SAN=address,undefined or SAN=thread for sanitizer builds)
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) build-tests
+	@$(TESTENV) python3 tests/run.py --log $(BUILD)/log $(sort $(UNIT)) "$(BUILD)/parity tests/fixtures/a" $(SYSTEM)
+
+build-tests: $(BUILD)/semindex $(BUILD)/parity $(UNIT)
+# Sanitizer reports end a test; leaks count. SentencePiece's and protobuf's own globals live until exit and are no leaks of ours.
+TESTENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+SYSTEM  := $(foreach t,$(sort $(wildcard tests/system/test_*.py)),"python3 $(t) $(BUILD)/semindex")
+
+parity: $(BUILD)/parity ## compare with the reference folder FIXTURES (default tests/fixtures/a)
+	$(BUILD)/parity $(FIXTURES)
+
+lint: ## house rules: includes, sizes, formatting of shell and Python
+	@python3 tests/lint.py
+
+bench: $(BUILD)/tests/test_kernels bench-trie ## kernels, trie, service: achieved, floor and ratio of each
+	$(BUILD)/tests/test_kernels --perf
+
+bench-trie: $(BUILD)/bench/bench_trie ## build 10 million random IDs; compare with a naive twin
+	$(BUILD)/bench/bench_trie
+
+bench-peers: $(BUILD)/semindex $(BUILD)/bench/bench_model ## the same weights under CTranslate2, Hugging Face and PyTorch (a venv of 6 GB)
+	tests/bench/peers.sh $(BUILD)
+
+demo: ## install, build, learn the sample catalogue, serve it (CHECK=1: one curl each, then stop)
+	@deploy/demo.sh $(if $(CHECK),--check)
+
+demo-debian: ## the same on this machine's Debian package lists (CHECK=1: then stop)
+	@deploy/demo-debian.sh $(if $(CHECK),--check)
+
+eval-cranfield: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../cranfield (up to 45 minutes)
+	@tests/bench/eval_cranfield.sh $(BUILD)/semindex $(DATA)
+
+eval-beauty: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../beauty (up to 2 hours)
+	@tests/bench/eval_beauty.sh $(BUILD)/semindex $(DATA)
+
+fuzz: ## fuzz each target for SECONDS (60)
+	@$(MAKE) --no-print-directory -j2 BUILD=build-fuzz CC=clang CXX=clang++ SAN=fuzzer-no-link,address fuzz-targets
+	@set -e; for f in $(notdir $(basename $(wildcard tests/fuzz/fuzz_*.c))); do mkdir -p build-fuzz/corpus/$$f; \
+	  echo "$$f"; build-fuzz/fuzz/$$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 build-fuzz/corpus/$$f 2>&1 | tail -8; done
+fuzz-targets: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+soak: $(BUILD)/semindex ## the long forms of the reliability tests (50 kills and more)
+	python3 tests/system/test_kill.py $(BUILD)/semindex --kills 50
+
+install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit
+	install -D -m 755 $(BUILD)/semindex $(DESTDIR)$(PREFIX)/bin/semindex
+	install -D -m 644 deploy/semindex.service $(DESTDIR)$(PREFIX)/lib/systemd/system/semindex.service
+	install -D -m 644 deploy/semindex.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/semindex.conf
 
 clean: ## remove what make built
 	rm -rf build build-*

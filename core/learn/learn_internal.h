@@ -1,0 +1,78 @@
+/* learn_internal.h: the state of one `learn-ids` run, shared by its stages (learn.c), batches (learn_batch.c) and output (learn_output.c). */
+#ifndef SEMINDEX_LEARN_INTERNAL_H
+#define SEMINDEX_LEARN_INTERNAL_H
+
+#include "../data/corpus.h"
+#include "../model/bundle.h"
+#include "../runs.h"
+#include "../text/tokenizer.h"
+#include "lmindexer.h"
+
+/* Statistics of the codes at one position (tests and `evaluate` print them too). */
+struct id_statistics {
+    int32_t documents, codes_used;
+    double perplexity;      /* exp of the entropy of this position's codes */
+    double collision_rate;  /* share of documents whose prefix up to this position another document has too */
+    int32_t largest_bucket; /* documents that share one prefix */
+    int32_t unique_prefixes;
+};
+/* codes [n, stride], prefix = columns 0..position. */
+void id_statistics(const uint32_t *codes, int32_t n, int32_t stride, int32_t position, struct id_statistics *out);
+
+enum stage_kind { STAGE_WARMUP, STAGE_CONTINUOUS, STAGE_KMEANS, STAGE_JOINT, STAGE_ASSIGN };
+struct stage {
+    enum stage_kind kind;
+    int32_t position;
+};
+
+/* What a checkpoint keeps beside the parameter blocks. */
+struct learn_mark {
+    int64_t stage, step;            /* step: done in this stage */
+    double recon, contrastive, commitment; /* sums over the stage's steps */
+    double first_total, last_total; /* mean loss of the first and the last tenth of the stage */
+    int64_t first_count, last_count;
+};
+
+struct learn {
+    struct learn_options o; /* defaults filled in */
+    const struct run *run;
+    const struct backend *be;
+    struct corpus corpus;
+    struct tokenizer *tokenizer;
+    char *tokenizer_path, *work;
+    int32_t n;         /* documents */
+    int32_t *tokens;   /* [offsets[n]] text + EOS of every document */
+    int64_t *offsets;  /* [n + 1] */
+    int32_t truncated; /* documents that had more text */
+    struct t5 *model;
+    struct lm_work *lm;
+    int32_t *codes;   /* [n, positions] */
+    float *start;     /* the master block when the stage began, host */
+    struct stage stages[2 + 4 * LM_POSITIONS_MAX];
+    int32_t stage_count;
+    struct learn_mark mark;
+    char *settings;
+    struct learn_batch *batch;
+    double saved_s; /* clock of the last checkpoint */
+};
+
+/* ---- learn_batch.c ---- */
+struct learn_batch *learn_batch_init(const struct learn *s);
+void learn_batch_free(struct learn_batch *b);
+int64_t learn_batches(const struct learn *s); /* per epoch */
+/* Fills *out (valid until the next call) with batch `step` of the current stage (its epoch's order is drawn when the epoch begins). */
+void learn_batch_fill(struct learn *s, enum lm_stage stage, int32_t position, int64_t step, struct lm_batch *out);
+/* Documents [from, from + count) as encoder rows with their prefix codes, no views. */
+struct t5_batch learn_batch_rows(struct learn *s, int32_t position, int32_t from, int32_t count, const int32_t **prefix);
+/* Upper bounds of a batch: tokens of the `documents` longest documents, EOS included. */
+int64_t learn_longest_tokens(const struct learn *s, int32_t documents);
+
+/* ---- learn_open.c ---- */
+/* Fills in defaults, reads and tokenises the corpus, makes the model (random, or from a base bundle) and the work spaces. */
+int learn_open(struct learn *s, struct err *e);
+void learn_close(struct learn *s);
+
+/* ---- learn_output.c ---- */
+int learn_write_bundle(struct learn *s, struct err *e);
+
+#endif

@@ -1,0 +1,267 @@
+/* learn_open.c: what a learning run needs before its first stage: defaults, corpus, tokenizer, tokens, model, work spaces.
+ *
+ * The settings string binds a checkpoint to everything that decides the numbers, the tokens of the corpus included (as a hash), so that a
+ * checkpoint of other data or settings is refused by name instead of going on from nonsense. */
+#include "learn_internal.h"
+#include "../base/file.h"
+#include "../base/hash.h"
+#include "../model/model_file.h"
+#include "../text/document.h"
+
+#include <string.h>
+
+static void default_int(int32_t *field, int32_t value)
+{
+    if (*field == 0)
+        *field = value;
+}
+
+static void default_double(double *field, double value)
+{
+    if (*field == 0)
+        *field = value;
+    if (*field < 0)
+        *field = 0;
+}
+
+static void fill_defaults(struct learn_options *o)
+{
+    default_int(&o->vocab, 8000);
+    default_int(&o->d_model, 128);
+    default_int(&o->d_ff, 512);
+    default_int(&o->d_kv, 32);
+    default_int(&o->heads, 4);
+    default_int(&o->encoder_layers, 3);
+    default_int(&o->decoder_layers, 2);
+    default_int(&o->positions, 2);
+    default_int(&o->codes, 512);
+    default_int(&o->max_tokens, 128);
+    default_int(&o->batch, 128);
+    default_int(&o->negatives, 4);
+    default_int(&o->kmeans_restarts, 10);
+    default_int(&o->kmeans_iterations, 50);
+    default_double(&o->warmup_epochs, 1);
+    default_double(&o->continuous_epochs, 2);
+    default_double(&o->joint_epochs, 2);
+    default_double(&o->lr, 1e-3);
+    default_double(&o->dropout, 0.1);
+    default_double(&o->contrastive_temperature, 1);
+    default_double(&o->weight_recon, 1);
+    default_double(&o->weight_contrastive, 1);
+    default_double(&o->weight_commitment, 1);
+    default_double(&o->target_share, 1);
+    default_double(&o->checkpoint_s, 20);
+    for (int i = 0; i < LM_POSITIONS_MAX; i++)
+        default_double(&o->hints[i], i == 0 ? 0.5 : 0.3);
+}
+
+static int check_range(const char *name, double value, double least, double most, struct err *e)
+{
+    if (value >= least && value <= most)
+        return 0;
+    return err_set(e, ERR_INVALID, "%s is %g, must be %g .. %g", name, value, least, most);
+}
+
+static int check_options(const struct learn_options *o, struct err *e)
+{
+    if (check_range("positions", o->positions, 1, LM_POSITIONS_MAX, e) < 0 || check_range("codes", o->codes, 2, 1 << 20, e) < 0 ||
+        check_range("max_tokens", o->max_tokens, 2, 4096, e) < 0 || check_range("batch", o->batch, 2, 4096, e) < 0 ||
+        check_range("negatives", o->negatives, 1, o->batch - 1, e) < 0 || check_range("lr", o->lr, 1e-9, 1, e) < 0 ||
+        check_range("dropout", o->dropout, 0, 0.9, e) < 0 || check_range("target_share", o->target_share, 1e-3, 1, e) < 0 ||
+        check_range("contrastive_temperature", o->contrastive_temperature, 1e-3, 1e6, e) < 0)
+        return -1;
+    for (int32_t i = 0; i < o->positions; i++)
+        if (check_range("hints", o->hints[i], 0, 1, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- corpus and tokens ---- */
+
+static int read_documents(struct learn *s, struct err *e)
+{
+    if (corpus_read(&s->corpus, s->o.data, s->run, e) < 0)
+        return -1;
+    s->n = s->corpus.count;
+    if (s->o.limit > 0 && s->o.limit < s->n)
+        s->n = s->o.limit;
+    if (s->o.codes > s->n / 4) {
+        int32_t fits = s->n / 4 < 2 ? 2 : s->n / 4;
+        run_note(s->run, "codes: %d per position for %d documents; %d are used", s->o.codes, s->n, fits);
+        s->o.codes = fits;
+    }
+    if (s->n < 8)
+        return err_set(e, ERR_DATA, "%s: %d documents; semantic IDs need at least 8", s->o.data, s->n);
+    return 0;
+}
+
+/* Tokenizer: the one that was named, else the base's, else one trained on this corpus (kept in the work folder). */
+static int open_tokenizer(struct learn *s, const struct bundle *base, struct err *e)
+{
+    const char *given = s->o.tokenizer ? s->o.tokenizer : base ? bundle_file(base, "tokenizer.model") : NULL;
+    if (given) {
+        s->tokenizer_path = xstrdup(given);
+    } else {
+        s->tokenizer_path = path_join(s->work, "tokenizer.model");
+        const struct tokenizer_options t = {.data = s->o.data, .output = s->tokenizer_path, .vocab = s->o.vocab, .threads = s->o.threads};
+        if (!file_exists(s->tokenizer_path) && tokenizer_run(&t, s->run, e) < 0)
+            return -1;
+    }
+    s->tokenizer = tokenizer_open(s->tokenizer_path, e);
+    return s->tokenizer ? 0 : -1;
+}
+
+static void tokenise(struct learn *s)
+{
+    int64_t room = 1 << 16;
+    int32_t wordless = 0;
+    s->tokens = xmalloc((size_t)room * sizeof *s->tokens);
+    s->offsets = xcalloc((size_t)s->n + 1, sizeof *s->offsets);
+    struct str text = {0};
+    for (int32_t i = 0; i < s->n; i++) {
+        bool cut = false;
+        if (s->offsets[i] + s->o.max_tokens > room)
+            s->tokens = xrealloc(s->tokens, (size_t)(room *= 2), sizeof *s->tokens);
+        str_clear(&text);
+        document_text(&s->corpus.documents[i], &text);
+        int32_t n = tokenizer_encode(s->tokenizer, text.data ? text.data : "", text.size, s->tokens + s->offsets[i], s->o.max_tokens, true, &cut);
+        s->offsets[i + 1] = s->offsets[i] + n;
+        s->truncated += cut;
+        wordless += n <= 1;
+    }
+    str_free(&text);
+    run_note(s->run, "corpus: %d documents, %lld tokens, %d cut at %d tokens", s->n, (long long)s->offsets[s->n], s->truncated, s->o.max_tokens);
+    if (wordless)
+        run_note(s->run, "warning: %d documents have no words; they keep their place and get the ID of the empty text", wordless);
+}
+
+/* ---- model ---- */
+
+static int config_of(struct learn *s, const struct bundle *base, struct t5_config *c, struct err *e)
+{
+    const struct learn_options *o = &s->o;
+    *c = (struct t5_config){.vocab = tokenizer_size(s->tokenizer), .d_model = o->d_model, .d_kv = o->d_kv, .d_ff = o->d_ff,
+                            .heads = o->heads, .encoder_layers = o->encoder_layers, .decoder_layers = o->decoder_layers, .buckets = 32,
+                            .max_distance = 128, .eps = 1e-6f, .gated = o->gated, .scale_output = true};
+    if (base) {
+        if (model_file_config(base, "base", c, e) < 0)
+            return -1;
+        if (c->vocab < tokenizer_size(s->tokenizer))
+            return err_set(e, ERR_DATA, "%s: the model has %d vocabulary rows, the tokenizer %s has %d pieces", o->base, c->vocab,
+                           s->tokenizer_path, tokenizer_size(s->tokenizer));
+    }
+    c->codes = o->positions * o->codes;
+    c->dropout = (float)o->dropout;
+    return 0;
+}
+
+/* Copies every tensor of the imported T5; the code rows at the end of shared.weight stay as they were drawn. */
+static int start_from_base(struct learn *s, const struct bundle *base, struct err *e)
+{
+    struct t5 *from = model_file_read(base, "base", s->be, false, NULL, 0, NULL, NULL, e);
+    if (!from)
+        return -1;
+    for (int32_t i = 0; i < t5_tensor_count(from); i++) {
+        const struct t5_tensor *t = t5_tensor_at(from, i), *to = t5_tensor_find(s->model, t->name);
+        CHECK(to && to->cols == t->cols && to->rows >= t->rows);
+        size_t bytes = (size_t)t->rows * (size_t)t->cols * sizeof(float);
+        float *host = xmalloc(bytes);
+        s->be->read(host, t5_master(from) + t->offset, bytes);
+        s->be->write(t5_master(s->model) + to->offset, host, bytes);
+        free(host);
+    }
+    t5_free(from);
+    t5_refresh(s->model);
+    return 0;
+}
+
+static int make_model(struct learn *s, const struct bundle *base, struct err *e)
+{
+    struct t5_config c;
+    struct t5_extra extra[10 + LM_POSITIONS_MAX];
+    if (config_of(s, base, &c, e) < 0 || t5_config_check(&c, e) < 0)
+        return -1;
+    const struct t5_options o = {.config = c, .train = true, .extra = extra,
+                                 .extra_count = lmindexer_extras(&c, s->o.positions, s->o.codes, extra)};
+    s->model = t5_init(s->be, &o, e);
+    if (!s->model)
+        return -1;
+    t5_randomise(s->model, s->o.seed);
+    return base ? start_from_base(s, base, e) : 0;
+}
+
+static int make_work(struct learn *s, struct err *e)
+{
+    int64_t text = learn_longest_tokens(s, s->o.batch);
+    const struct lm_limits l = {.documents = s->o.batch, .rows = 2 * s->o.batch, .tokens = (int32_t)(2 * text),
+                                .text_tokens = (int32_t)text, .positions = s->o.positions, .codes = s->o.codes, .train = true};
+    s->lm = lm_work_init(s->model, &l, e);
+    s->codes = xcalloc((size_t)s->n * (size_t)s->o.positions, sizeof *s->codes);
+    s->start = xcalloc((size_t)t5_size(s->model), sizeof *s->start);
+    s->batch = learn_batch_init(s);
+    return s->lm ? 0 : -1;
+}
+
+static char *settings_of(const struct learn *s)
+{
+    const struct learn_options *o = &s->o;
+    struct str t = {0};
+    str_printf(&t, "documents=%d\ntokens=%016llx\nbase=%s\n", s->n,
+               (unsigned long long)hash_bytes(s->tokens, (size_t)s->offsets[s->n] * sizeof *s->tokens, 0), o->base ? o->base : "");
+    const struct t5_config *c = t5_config_of(s->model);
+    str_printf(&t, "vocab=%d\nd_model=%d\nd_ff=%d\nd_kv=%d\nheads=%d\nencoder_layers=%d\ndecoder_layers=%d\ngated=%d\n", c->vocab, c->d_model,
+               c->d_ff, c->d_kv, c->heads, c->encoder_layers, c->decoder_layers, c->gated);
+    str_printf(&t, "positions=%d\ncodes=%d\nmax_tokens=%d\nbatch=%d\nnegatives=%d\nseed=%llu\n", o->positions, o->codes, o->max_tokens, o->batch,
+               o->negatives, (unsigned long long)o->seed);
+    str_printf(&t, "warmup_epochs=%.17g\ncontinuous_epochs=%.17g\njoint_epochs=%.17g\nlr=%.17g\ndropout=%.17g\n", o->warmup_epochs,
+               o->continuous_epochs, o->joint_epochs, o->lr, o->dropout);
+    str_printf(&t, "contrastive_temperature=%.17g\nweight_recon=%.17g\nweight_contrastive=%.17g\nweight_commitment=%.17g\n",
+               o->contrastive_temperature, o->weight_recon, o->weight_contrastive, o->weight_commitment);
+    str_printf(&t, "target_share=%.17g\nkmeans_restarts=%d\nkmeans_iterations=%d\n", o->target_share, o->kmeans_restarts, o->kmeans_iterations);
+    for (int32_t i = 0; i < o->positions; i++)
+        str_printf(&t, "hints.%d=%.17g\n", i + 1, o->hints[i]);
+    return t.data;
+}
+
+static int open_with_base(struct learn *s, const struct bundle *base, struct err *e)
+{
+    if (open_tokenizer(s, base, e) < 0)
+        return -1;
+    tokenise(s);
+    if (make_model(s, base, e) < 0 || make_work(s, e) < 0)
+        return -1;
+    s->settings = settings_of(s);
+    return 0;
+}
+
+int learn_open(struct learn *s, struct err *e)
+{
+    char message[256];
+    fill_defaults(&s->o);
+    if (check_options(&s->o, e) < 0)
+        return -1;
+    s->be = backend_open(s->o.device ? s->o.device : "auto", s->o.threads, message, sizeof message);
+    if (!s->be)
+        return err_set(e, ERR_UNAVAILABLE, "device %s: %s", s->o.device ? s->o.device : "auto", message);
+    s->work = xprintf("%s.work", s->o.out);
+    if (read_documents(s, e) < 0 || file_mkdirs(s->work, e) < 0)
+        return -1;
+    struct bundle *base = s->o.base ? bundle_open(s->o.base, e) : NULL;
+    if (s->o.base && !base)
+        return -1;
+    int rc = open_with_base(s, base, e);
+    bundle_close(base);
+    return rc;
+}
+
+void learn_close(struct learn *s)
+{
+    lm_work_free(s->lm);
+    t5_free(s->model);
+    tokenizer_close(s->tokenizer);
+    learn_batch_free(s->batch);
+    corpus_free(&s->corpus);
+    void *all[] = {s->tokenizer_path, s->work, s->tokens, s->offsets, s->codes, s->start, s->settings};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
