@@ -5,11 +5,17 @@
 
 BUILD   ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 PREFIX  ?= /usr/local
-CC      ?= gcc
-CXX     ?= g++
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX     := g++
+endif
 CFLAGS  ?= -O3 -g
 FIXTURES ?= tests/fixtures/a
+VERSION := 0.1.0
 comma   := ,
+Q       := $(if $(V),,@)
 
 # rooms: a folder of sources that becomes one archive. Order: who uses comes before who is used.
 ROOMS   ?= server core/learn core/retrieve core/catalog core/data core/model core/text core/base core kernels/cpu kernels
@@ -20,7 +26,6 @@ PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lsentencepiece_tra
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 WARNXX  := -Wall -Wextra -Wshadow -Werror
 ALLFLAGS := -D_GNU_SOURCE -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
-VERSION := 0.1.0
 # Sums may be reordered into vector lanes in the numeric loops, and only there.
 MATHFLAGS := -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros
 LDFLAGS += -pthread -Wl,--as-needed $(if $(SAN),-fsanitize=$(SAN))
@@ -42,45 +47,45 @@ help: ## print this list
 
 $(BUILD)/obj/kernels/cpu/%.c.o: kernels/cpu/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) $(MATHFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) $(MATHFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/obj/server/main.c.o: server/main.c
 	@mkdir -p $(@D)
-	$(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/obj/%.c.o: %.c
 	@mkdir -p $(@D)
-	$(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
-	$(CXX) -std=c++17 $(CFLAGS) $(WARNXX) $(ALLFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CXX  $<";) $(CXX) -std=c++17 $(CFLAGS) $(WARNXX) $(ALLFLAGS) -MMD -MP -c $< -o $@
 
 define room_rule
 $(call archive,$(1)): $(filter-out %/main.c.o,$(call objects,$(1)))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$(Q)ar rcs $$@ $$^
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rule,$(r))))
 
 $(BUILD)/semindex: $(BUILD)/obj/server/main.c.o $(LIBS)
-	$(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group -lcmocka $(PKG_LIBS) -lm -o $@
+	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group -lcmocka $(PKG_LIBS) -lm -o $@
 
 $(BUILD)/parity: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/parity/*.c)) $(LIBS)
-	$(CXX) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
 
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.c.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
 
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.c.o $(LIBS)
 	@mkdir -p $(@D)
-	$(CXX) $(LDFLAGS) -fsanitize=fuzzer,address $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) -fsanitize=fuzzer,address $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
 
 deps: ## install the Debian packages that build and tests need (asks first)
 	@deploy/install-deps.sh build test
