@@ -29,7 +29,7 @@ struct recon_batch {
 
 struct recon_work {
     struct act *source, *dsource;
-    struct act *memory, *memory_norm, *dmemory, *k, *v, *dk, *dv;
+    struct act *memory, *memory_norm, *dmemory, *dmemory_norm, *k, *v, *dk, *dv;
     struct act *query, *query_norm, *dquery, *dquery_norm, *q, *dq;
     struct act *mixed, *dmixed;                         /* attention output [passes * M, inner] */
     struct act *r1, *n1, *f, *r2, *dr, *dn, *df, *pass; /* residual streams [passes * M, D], f [.., F] */

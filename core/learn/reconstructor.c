@@ -50,7 +50,7 @@ int recon_work_init(struct recon_work *w, const struct t5 *m, const struct lm_li
     int64_t text = l->text_tokens, queries = (int64_t)l->documents * passes, memory = text + queries, out = text * passes;
     const struct buffer table[] = {
         {&w->source, memory, d},      {&w->dsource, memory, d},     {&w->memory, memory, d},  {&w->memory_norm, memory, d},
-        {&w->dmemory, memory, d},     {&w->k, memory, inner},       {&w->v, memory, inner},   {&w->dk, memory, inner},
+        {&w->dmemory, memory, d},     {&w->dmemory_norm, memory, d}, {&w->k, memory, inner},       {&w->v, memory, inner},   {&w->dk, memory, inner},
         {&w->dv, memory, inner},      {&w->query, queries, d},      {&w->query_norm, queries, d}, {&w->dquery, queries, d},
         {&w->dquery_norm, queries, d}, {&w->q, queries, inner},     {&w->dq, queries, inner}, {&w->mixed, out, inner},
         {&w->dmixed, out, inner},     {&w->r1, out, d},             {&w->n1, out, d},         {&w->f, out, c->d_ff},
@@ -68,7 +68,7 @@ int recon_work_init(struct recon_work *w, const struct t5 *m, const struct lm_li
 
 void recon_work_free(struct recon_work *w, const struct backend *be)
 {
-    struct act *all[] = {w->source, w->dsource, w->memory, w->memory_norm, w->dmemory, w->k,  w->v,  w->dk, w->dv,
+    struct act *all[] = {w->source, w->dsource, w->memory, w->memory_norm, w->dmemory, w->dmemory_norm, w->k,  w->v,  w->dk, w->dv,
                          w->query,  w->query_norm, w->dquery, w->dquery_norm, w->q, w->dq, w->mixed, w->dmixed, w->r1,
                          w->n1,     w->f,       w->r2,     w->dr,          w->dn,      w->df, w->pass, w->z,  w->dz};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -148,11 +148,10 @@ void recon_backward(struct t5 *m, const struct recon_weights *rw, struct recon_w
     be->linear_backward(w->dquery_norm, rw->q, w->dq, w->query_norm, queries, 0);
     be->rmsnorm_backward(w->dquery, rw->dnorm0, w->dquery_norm, w->query, rw->norm0, queries, d, c->eps);
 
-    struct act *dmemory_norm = w->source; /* the sources were gathered long ago: their room serves again */
-    be->linear_backward(dmemory_norm, rw->k, w->dk, w->memory_norm, memory, 0);
-    be->linear_backward(dmemory_norm, rw->v, w->dv, w->memory_norm, memory, LINEAR_ACCUMULATE);
+    be->linear_backward(w->dmemory_norm, rw->k, w->dk, w->memory_norm, memory, 0);
+    be->linear_backward(w->dmemory_norm, rw->v, w->dv, w->memory_norm, memory, LINEAR_ACCUMULATE);
     be->act_zero(w->dmemory, (int64_t)memory * d);
-    be->rmsnorm_backward(w->dmemory, rw->dnorm0, dmemory_norm, w->memory, rw->norm0, memory, d, c->eps);
+    be->rmsnorm_backward(w->dmemory, rw->dnorm0, w->dmemory_norm, w->memory, rw->norm0, memory, d, c->eps);
 
     be->act_zero(w->dsource, (int64_t)memory * d);
     be->scatter_add(w->dsource, w->dmemory, b->memory_index, memory, d);
