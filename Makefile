@@ -49,6 +49,9 @@ $(BUILD)/obj/kernels/cpu/%.c.o: kernels/cpu/%.c
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) $(MATHFLAGS) -MMD -MP -c $< -o $@
 
+# The migrations lie inside this object (.incbin), which the compiler's dependency files do not see.
+$(BUILD)/obj/core/catalog/sqlite_schema.c.o: $(wildcard schema/sqlite/*.sql)
+
 $(BUILD)/obj/server/main.c.o: server/main.c
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
