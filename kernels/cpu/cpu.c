@@ -1,12 +1,9 @@
 /* cpu.c: opens the cpu backend: picks the loops for this processor, starts the pool, makes the scratch blocks, fills the table.
  *
  * Products run through loops of our own on operands that need no copying, and through oneDNN (dnnl_sgemm) where that was measured to be
- * faster (gemm_table.h). Debian's oneDNN knows OpenMP only, so every thread that calls it first says that its team has one member; the
- * division of work is ours. dnnl_sgemm allocates its packing buffers inside; nothing else here allocates after open. */
+ * faster (gemm_table.h). dnnl_sgemm allocates its packing buffers inside; nothing else here allocates after open. */
 #include "cpu.h"
 
-#include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,52 +26,6 @@ const struct simd *simd_choose(const char *name)
         if (has[i] && (!name || strcmp(name, tables[i]->name) == 0))
             return tables[i];
     return NULL;
-}
-
-void cpu_sgemm(const struct sgemm *g)
-{
-    static _Thread_local bool alone;
-    if (!alone) {
-        omp_set_num_threads(1);
-        alone = true;
-    }
-    if (g->m <= 0 || g->n <= 0)
-        return;
-    if (g->k <= 0) {
-        for (int64_t i = 0; i < g->m; i++)
-            for (int64_t j = 0; j < g->n; j++)
-                g->c[i * g->ldc + j] = g->beta == 0.0f ? 0.0f : g->beta * g->c[i * g->ldc + j];
-        return;
-    }
-    dnnl_status_t status = dnnl_sgemm(g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', g->m, g->n, g->k, g->alpha, g->a, g->lda, g->b, g->ldb, g->beta,
-                                      g->c, g->ldc);
-    if (status != dnnl_success)
-        die("oneDNN: sgemm of %lld x %lld x %lld failed with status %d", (long long)g->m, (long long)g->n, (long long)g->k, (int)status);
-    for (int64_t i = 0; g->relu && i < g->m; i++)
-        cpu.simd->relu(g->c + i * g->ldc, g->n);
-}
-
-/* Cuts the result along its longer side into pieces of a multiple of 16. */
-static void sgemm_part(void *arg, int part, int parts)
-{
-    struct sgemm g = *(const struct sgemm *)arg;
-    if (g.m >= g.n) {
-        struct span s = pool_span(g.m, 16, part, parts);
-        g.a += g.ta ? s.begin : s.begin * g.lda;
-        g.c += s.begin * g.ldc;
-        g.m = s.end - s.begin;
-    } else {
-        struct span s = pool_span(g.n, 16, part, parts);
-        g.b += g.tb ? s.begin * g.ldb : s.begin;
-        g.c += s.begin;
-        g.n = s.end - s.begin;
-    }
-    cpu_sgemm(&g);
-}
-
-void cpu_sgemm_all(const struct sgemm *g)
-{
-    pool_run(sgemm_part, (void *)(uintptr_t)g, parts_for(g->m > g->n ? g->m : g->n, (g->m < g->n ? g->m : g->n) * g->k / 16));
 }
 
 static const struct backend table = {

@@ -56,7 +56,7 @@ static inline struct arena arena_of(int part)
     return (struct arena){cpu.scratch[part], 0};
 }
 
-/* y[m, n] = alpha * op(a) op(b) + beta * y through oneDNN on the calling thread only; row-major; op = transposed where `ta`/`tb`. */
+/* gemm.c: c[m, n] = alpha * op(a) op(b) (+ c when beta is 1, the only other value); row-major; op = transposed where `ta` / `tb`. */
 struct sgemm {
     bool ta, tb;
     int64_t m, n, k;
@@ -70,10 +70,10 @@ struct sgemm {
     int64_t ldc;
     bool relu; /* negative results become 0 */
 };
-void cpu_sgemm(const struct sgemm *g);
-
-/* The same product over all threads, cut into pieces of the result. */
-void cpu_sgemm_all(const struct sgemm *g);
+void cpu_sgemm(const struct sgemm *g);                         /* oneDNN, on the calling thread only */
+void cpu_gemm(const struct sgemm *g, struct arena scratch);    /* our loops, on the calling thread only */
+void cpu_gemm_all(const struct sgemm *g, bool onednn);         /* either, over all threads */
+int cpu_parts_across(int64_t n, int parts); /* how many of `parts` go along n columns (a divisor); the others along the rows */
 
 /* memory.c */
 void *cpu_alloc(size_t bytes);
@@ -104,6 +104,7 @@ void cpu_gated_gelu(struct act *y, const struct act *ab, int32_t n, int32_t f, s
 void cpu_gated_gelu_backward(struct act *dab, const struct act *dy, const struct act *ab, int32_t n, int32_t f, struct dropout drop);
 
 /* linear.c */
+extern int cpu_linear_way; /* for tuning only: an enum gemm_way that overrules gemm_table.h, or -1 */
 int cpu_weight_open(struct weight *w, enum weight_use use);
 void cpu_weight_refresh(struct weight *w);
 void cpu_weight_close(struct weight *w);

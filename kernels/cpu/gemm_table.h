@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-enum gemm_way { GEMM_PANELS, GEMM_COLUMNS, GEMM_ONEDNN };
+enum gemm_way { GEMM_PANELS, GEMM_COLUMNS, GEMM_ONEDNN, GEMM_WAYS };
+static const char *const gemm_names[] = {"panels", "columns", "onednn"};
 
 struct gemm_rule { /* rules are tried in order; the first whose instruction set fits and whose n bound holds wins */
     const char *simd;

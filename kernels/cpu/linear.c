@@ -77,17 +77,6 @@ static void panels_part(void *arg, int part, int parts)
         cpu.simd->product(&p);
 }
 
-/* Parts along the outputs: all when x has few rows, none when it has many, else the largest divisor that leaves everyone a panel. */
-static int parts_across(int32_t n, int32_t rows, int parts)
-{
-    int panels = (rows + 2 * cpu.simd->lanes - 1) / (2 * cpu.simd->lanes), across = parts < panels ? parts : panels;
-    if (n >= 96 * parts)
-        return 1;
-    while (parts % across != 0)
-        across--;
-    return across;
-}
-
 /* y^T = w x^T: tiles of outputs x up to 64 rows of x, transposed back on the way out. */
 static void finish_columns(const struct linear *t, const float *tile, int64_t first, int32_t rows, int32_t width)
 {
@@ -117,8 +106,12 @@ static void columns_part(void *arg, int part, int parts)
     }
 }
 
+int cpu_linear_way = -1;
+
 static enum gemm_way way_of(const struct weight *w, int32_t n)
 {
+    if (cpu_linear_way >= 0)
+        return (enum gemm_way)cpu_linear_way;
     for (size_t i = 0; i < sizeof gemm_rules / sizeof *gemm_rules; i++)
         if (strcmp(gemm_rules[i].simd, cpu.simd->name) == 0 && gemm_rules[i].packed == (w->native != NULL) && n <= gemm_rules[i].n_most)
             return gemm_rules[i].way;
@@ -131,29 +124,27 @@ void cpu_linear(struct act *y, const struct act *x, const struct weight *w, int3
         return;
     struct linear t = {act_data(y), act_data(x), w, n, alpha, flags, 1};
     int parts = parts_for((int64_t)n * w->rows / 16 + 1, w->cols);
-    switch (way_of(w, n)) {
-    case GEMM_PANELS:
-        t.across = parts_across(n, w->rows, parts);
-        pool_run(panels_part, &t, parts);
-        return;
-    case GEMM_COLUMNS:
+    enum gemm_way way = way_of(w, n);
+    if (way == GEMM_COLUMNS) {
         pool_run(columns_part, &t, parts);
-        return;
-    case GEMM_ONEDNN:
-        break;
+    } else if (way == GEMM_PANELS && w->native) {
+        t.across = n >= 96 * parts ? 1 : cpu_parts_across(w->rows, parts);
+        pool_run(panels_part, &t, parts);
+    } else {
+        cpu_gemm_all(&(struct sgemm){false, true, n, w->rows, w->cols, alpha, t.x, w->cols, w->master, w->cols,
+                                     flags & LINEAR_ACCUMULATE ? 1.0f : 0.0f, t.y, w->rows, flags & LINEAR_RELU}, way == GEMM_ONEDNN);
     }
-    cpu_sgemm_all(&(struct sgemm){false, true, n, w->rows, w->cols, alpha, t.x, w->cols, w->master, w->cols,
-                                  flags & LINEAR_ACCUMULATE ? 1.0f : 0.0f, t.y, w->rows, flags & LINEAR_RELU});
 }
 
 void cpu_linear_backward(struct act *dx, const struct weight *w, const struct act *dy, const struct act *x, int32_t n, int flags)
 {
     if (n <= 0)
         return;
+    bool onednn = way_of(w, n) == GEMM_ONEDNN;
     if (dx)
-        cpu_sgemm_all(&(struct sgemm){false, false, n, w->cols, w->rows, 1.0f, act_data(dy), w->rows, w->master, w->cols,
-                                      flags & LINEAR_ACCUMULATE ? 1.0f : 0.0f, act_data(dx), w->cols, false});
+        cpu_gemm_all(&(struct sgemm){false, false, n, w->cols, w->rows, 1.0f, act_data(dy), w->rows, w->master, w->cols,
+                                     flags & LINEAR_ACCUMULATE ? 1.0f : 0.0f, act_data(dx), w->cols, false}, onednn);
     if (w->grad)
-        cpu_sgemm_all(&(struct sgemm){true, false, w->rows, w->cols, n, 1.0f, act_data(dy), w->rows, act_data(x), w->cols, 1.0f, w->grad,
-                                      w->cols, false});
+        cpu_gemm_all(&(struct sgemm){true, false, w->rows, w->cols, n, 1.0f, act_data(dy), w->rows, act_data(x), w->cols, 1.0f, w->grad,
+                                     w->cols, false}, onednn);
 }
