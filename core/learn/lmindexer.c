@@ -320,18 +320,25 @@ static struct recon_batch recon_batch_of(struct lm_work *w, const struct lm_batc
 
 /* ---- forward ---- */
 
-static void hidden_forward(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix,
-                           uint64_t dropout_seed)
+/* The decoder over the rows that the encoder read last. */
+static void decoder_forward(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix,
+                            uint64_t dropout_seed)
 {
     const struct t5_config *c = t5_config_of(m);
-    CHECK(rows->count <= w->limits.rows && rows->offsets[rows->count] <= w->limits.tokens && position < w->limits.positions);
     build_decoder(w, c, rows, position, prefix);
     const struct t5_batch decoder = {.count = rows->count, .tokens = w->decoder.host, .offsets = w->decoder_offsets};
-    t5_encode(m, w->t5, rows, dropout_seed);
     t5_decode(m, w->t5, &decoder, dropout_seed);
     w->be->gather(w->h, t5_decoded(w->t5), w->last.device, rows->count, c->d_model);
     w->rows = rows->count;
     w->position = position;
+}
+
+static void hidden_forward(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix,
+                           uint64_t dropout_seed)
+{
+    CHECK(rows->count <= w->limits.rows && rows->offsets[rows->count] <= w->limits.tokens && position < w->limits.positions);
+    t5_encode(m, w->t5, rows, dropout_seed);
+    decoder_forward(m, w, rows, position, prefix, dropout_seed);
 }
 
 static const struct weight *codebook(const struct t5 *m, int32_t position)
@@ -506,6 +513,13 @@ void lmindexer_vectors(const struct lm_work *w, const struct lm_vectors *out)
 void lmindexer_encode(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix, float *h)
 {
     hidden_forward(m, w, rows, position, prefix, 0);
+    w->be->download(h, w->h, (int64_t)rows->count * t5_config_of(m)->d_model);
+}
+
+void lmindexer_encode_next(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix, float *h)
+{
+    CHECK(rows->count == w->rows && position < w->limits.positions);
+    decoder_forward(m, w, rows, position, prefix, 0);
     w->be->download(h, w->h, (int64_t)rows->count * t5_config_of(m)->d_model);
 }
 

@@ -72,6 +72,8 @@ int32_t lmindexer_text_tokens(const struct lm_work *w); /* M of the last step */
 
 /* h of every row at `position`, given its prefix codes: h [R, D] to host memory. No dropout. */
 void lmindexer_encode(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix, float *h);
+/* The same for the very rows of the last lmindexer_encode: the encoder's output is used again, only the decoder runs. */
+void lmindexer_encode_next(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix, float *h);
 /* argmax code, at that position, of each row of the last lmindexer_encode. */
 void lmindexer_assign(struct t5 *m, struct lm_work *w, int32_t *codes);
 
