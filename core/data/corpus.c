@@ -56,14 +56,14 @@ static char *attributes_of(struct corpus *c, cJSON *object)
 
 static int add_document(struct corpus *c, struct corpus_file *f, cJSON *object, int32_t *room, struct err *e)
 {
-    char why[256];
+    struct err why;
     const char *id = corpus_string(object, "_id");
     if (!id)
         id = corpus_string(object, "id");
     if (!id)
         return corpus_line_error(f, e, "has no string \"_id\" or \"id\"");
-    if (document_check_id(id, strlen(id), why, sizeof why) < 0)
-        return corpus_line_error(f, e, why);
+    if (document_check_id(id, strlen(id), &why) < 0)
+        return err_set(e, ERR_DATA, "%s: line %lld: id %s", f->path, (long long)lines_number(f->lines), why.message);
     if (!string_map_put(c->by_id, id, strlen(id), c->count))
         return err_set(e, ERR_DATA, "%s: line %lld: id \"%s\" was there already, as document %d", f->path, (long long)lines_number(f->lines), id,
                        string_map_get(c->by_id, id, strlen(id)) + 1);
