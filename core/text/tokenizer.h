@@ -6,10 +6,13 @@
 #define SEMINDEX_TOKENIZER_H
 
 #include "../base/err.h"
-#include "../base/run.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { TOKEN_PAD = 0, TOKEN_EOS = 1 };
 
@@ -26,12 +29,16 @@ int32_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t siz
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int32_t count);
 
 /* Trains a unigram model with T5's special ids (0 pad, 1 EOS, 2 unknown) on a text file (one sentence a line); writes out_path whole or not
- * at all. Deterministic for equal input. vocab 256..256000; too large for the corpus gives an error that says the possible size. */
+ * at all. Deterministic for equal input (hence a fixed number of threads: SentencePiece's sums depend on it). vocab 256..256000; too large
+ * or too small for the corpus gives an error that says the possible size. */
 struct tokenizer_training {
     const char *input, *output;
     int32_t vocab;
-    int threads;
 };
 int tokenizer_train(const struct tokenizer_training *o, struct err *e);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
