@@ -1,0 +1,191 @@
+/* cli_doctor.c: what this machine, these libraries and these files are like, and which options are in force and why.
+ *
+ * doctor says what a person would otherwise find out by a failure: versions of the libraries with their known weaknesses, processors, memory,
+ * open files, whether bundle and catalogue are there and writable. It ends with 0 unless something would stop the daemon. */
+#include "../core/base/file.h"
+#include "cli.h"
+#include "http.h"
+#include "json_out.h"
+#include <cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+enum verdict { FINE, NOTE, WRONG };
+struct report {
+    bool json;
+    int wrong, lines;
+};
+
+static void say(struct report *r, enum verdict v, const char *what, const char *text)
+{
+    static const char *const names[] = {"ok", "note", "wrong"};
+    struct str out = {0};
+    r->wrong += v == WRONG;
+    if (r->json) {
+        str_printf(&out, "%s{\"check\":", r->lines ? "," : "");
+        json_string(&out, what);
+        str_printf(&out, ",\"verdict\":\"%s\",\"detail\":", names[v]);
+        json_string(&out, text);
+        str_puts(&out, "}");
+    } else {
+        str_printf(&out, "%-6s %-14s %s\n", names[v], what, text);
+    }
+    r->lines++;
+    fwrite(out.data, 1, out.size, stdout);
+    str_free(&out);
+}
+
+static void check_machine(struct report *r)
+{
+    char text[256];
+    struct rlimit files = {0};
+    struct sysinfo memory = {0};
+    snprintf(text, sizeof text, "%ld", sysconf(_SC_NPROCESSORS_ONLN));
+    say(r, FINE, "processors", text);
+    sysinfo(&memory);
+    snprintf(text, sizeof text, "%.1f GiB, %.1f GiB free", (double)memory.totalram * memory.mem_unit / 0x1p30,
+             (double)memory.freeram * memory.mem_unit / 0x1p30);
+    say(r, FINE, "memory", text);
+    getrlimit(RLIMIT_NOFILE, &files);
+    snprintf(text, sizeof text, "%llu%s", (unsigned long long)files.rlim_max,
+             files.rlim_max < 4096 ? "; raise LimitNOFILE, 1,000 connections need some 2,200" : "");
+    say(r, files.rlim_max < 4096 ? NOTE : FINE, "open files", text);
+}
+
+static void check_libraries(struct report *r)
+{
+    char text[256];
+    bool old = http_library_version()[0] == '0';
+    snprintf(text, sizeof text, "libmicrohttpd %s%s", http_library_version(),
+             old ? "; older than 1.0: header folding, NUL in values and chunk extensions pass unseen: put nginx in front on open networks" : "");
+    say(r, old ? NOTE : FINE, "HTTP library", text);
+    snprintf(text, sizeof text, "cJSON %s, behind our own strict gate", cJSON_Version());
+    say(r, FINE, "JSON library", text);
+}
+
+static void check_bundle(struct report *r, const char *model)
+{
+    char text[512], *manifest = path_join(model, "manifest.json");
+    bool there = file_exists(model), whole = file_exists(manifest);
+    snprintf(text, sizeof text, "%s%s", model, !there ? " does not exist" : !whole ? " has no manifest.json: it is no bundle" : "");
+    say(r, there && whole ? FINE : WRONG, "bundle", text);
+    free(manifest);
+}
+
+static void check_catalog(struct report *r, const char *catalog)
+{
+    char text[512], *folder = xstrdup(catalog), *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0;
+    const char *where = slash ? folder : ".";
+    bool there = file_exists(catalog), writable = access(there ? catalog : where, W_OK) == 0;
+    snprintf(text, sizeof text, "%s%s%s", catalog, there ? "" : " is absent, serve makes it", writable ? "" : "; not writable for this user");
+    say(r, writable ? FINE : WRONG, "catalogue", text);
+    free(folder);
+}
+
+int cli_doctor(const struct options *o, struct err *e)
+{
+    struct report r = {.json = option_flag(o, OPT_JSON)};
+    if (cli_no_arguments(o, e))
+        return -1;
+    if (r.json)
+        printf("{\"version\":\"%s\",\"checks\":[", SEMINDEX_VERSION);
+    check_machine(&r);
+    check_libraries(&r);
+    if (option_set(o, OPT_MODEL))
+        check_bundle(&r, option_text(o, OPT_MODEL));
+    if (option_set(o, OPT_CATALOG))
+        check_catalog(&r, option_text(o, OPT_CATALOG));
+    if (r.json)
+        printf("],\"wrong\":%d}\n", r.wrong);
+    return r.wrong ? err_set(e, ERR_CONFIG, "%d check%s failed", r.wrong, r.wrong > 1 ? "s" : "") : 0;
+}
+
+/* ---- config ---- */
+
+static void show_option(const struct options *o, enum option_id id, bool json, bool first)
+{
+    struct str out = {0};
+    const struct option_value *v = &o->values[id];
+    const char *value = v->text ? v->text : option_table[id].type == OPTION_FLAG ? "false" : NULL;
+    if (json) {
+        str_printf(&out, "%s\"%s\":{\"value\":", first ? "" : ",", option_table[id].name);
+        json_string(&out, value);
+        str_printf(&out, ",\"origin\":\"%s\"}", option_origin_name(v->origin));
+    } else {
+        str_printf(&out, "%-20s = %-24s  # %s\n", option_table[id].name, value ? value : "", option_origin_name(v->origin));
+    }
+    fwrite(out.data, 1, out.size, stdout);
+    str_free(&out);
+}
+
+static void show_all(const struct options *o)
+{
+    bool json = option_flag(o, OPT_JSON), first = true;
+    fputs(json ? "{" : "", stdout);
+    for (int i = 0; i < OPT_COUNT; i++)
+        if ((option_table[i].commands & CMD_SERVE) && i != OPT_CONFIG) {
+            show_option(o, (enum option_id)i, json, first);
+            first = false;
+        }
+    fputs(json ? "}\n" : "", stdout);
+}
+
+/* SEMINDEX_* variables that no option has: most likely misspelt. */
+static int check_environment(struct err *e)
+{
+    extern char **environ;
+    for (char **v = environ; *v; v++) {
+        size_t n = strcspn(*v, "=");
+        bool known = strncmp(*v, "SEMINDEX_", 9) != 0;
+        for (int i = 0; i < OPT_COUNT && !known; i++) {
+            char name[64];
+            option_environment_name((enum option_id)i, name);
+            known = strlen(name) == n && !memcmp(name, *v, n);
+        }
+        if (!known)
+            return err_set(e, ERR_CONFIG, "the environment has %.*s, which is no option", (int)n, *v);
+    }
+    return 0;
+}
+
+int cli_config(const struct options *o, struct err *e)
+{
+    const char *what = o->argument_count ? o->arguments[0] : "show";
+    struct options daemon;
+    struct str text = {0};
+    int rc = options_read(&daemon, CMD_SERVE, 0, NULL, e);
+    if (rc == 0 && option_set(o, OPT_CONFIG))
+        rc = options_read_file(&daemon, option_text(o, OPT_CONFIG), e);
+    if (rc == 0 && !strcmp(what, "check"))
+        rc = check_environment(e);
+    else if (rc == 0 && !strcmp(what, "example"))
+        options_example(&text, CMD_SERVE);
+    else if (rc == 0 && strcmp(what, "show"))
+        rc = err_set(e, ERR_USAGE, "'%s' is none of show, check, example", what);
+    daemon.values[OPT_JSON] = (struct option_value){.integer = option_flag(o, OPT_JSON)};
+    if (rc == 0 && !strcmp(what, "show"))
+        show_all(&daemon);
+    if (rc == 0 && !strcmp(what, "check"))
+        printf("fine\n");
+    fwrite(text.data ? text.data : "", 1, text.size, stdout);
+    str_free(&text);
+    options_free(&daemon);
+    return rc;
+}
+
+int cli_version(const struct options *o, struct err *e)
+{
+    if (cli_no_arguments(o, e))
+        return -1;
+    if (option_flag(o, OPT_JSON))
+        printf("{\"name\":\"semindex\",\"version\":\"%s\"}\n", SEMINDEX_VERSION);
+    else
+        printf("semindex %s\n", SEMINDEX_VERSION);
+    return 0;
+}

@@ -1,0 +1,221 @@
+/* cli_runs.c: the commands that start a long run of core/runs.h: options in, one call, results out.
+ *
+ * An option that a person did not give stays 0 / NULL in the run's struct, which means the run's own default; so defaults of learning and
+ * training are stated in core/ only, and --help quotes them. */
+#include "../core/runs.h"
+#include "cli.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cli_no_arguments(const struct options *o, struct err *e)
+{
+    if (o->argument_count)
+        return err_set(e, ERR_USAGE, "'%s' is one argument too many", o->arguments[0]);
+    return 0;
+}
+
+static int one_argument(const struct options *o, const char *what, struct err *e)
+{
+    if (o->argument_count == 0)
+        return err_set(e, ERR_USAGE, "%s is needed", what);
+    if (o->argument_count > 1)
+        return err_set(e, ERR_USAGE, "'%s' is one argument too many", o->arguments[1]);
+    return 0;
+}
+
+static int32_t small(const struct options *o, enum option_id id)
+{
+    return (int32_t)option_int(o, id);
+}
+
+/* A weight of 0 given by a person means "off", which the runs write as -1, their 0 being "default". */
+static double weight(const struct options *o, enum option_id id)
+{
+    return option_given(o, id) && option_real(o, id) == 0 ? -1 : option_real(o, id);
+}
+
+int cli_import(const struct options *o, struct err *e)
+{
+    struct import_options i = {.codes = option_text(o, OPT_CODES), .ids = option_text(o, OPT_IDS), .out = option_need(o, OPT_OUT, e)};
+    if (!i.out || one_argument(o, "the folder of the Hugging Face model", e))
+        return -1;
+    if (!i.codes != !i.ids)
+        return err_set(e, ERR_USAGE, "--codes and --ids belong together; --%s is missing", i.codes ? "ids" : "codes");
+    i.folder = o->arguments[0];
+    int rc = import_run(&i, cli_progress_begin(o), e);
+    cli_progress_end();
+    if (rc == 0)
+        fprintf(stderr, "wrote %s\n", i.out);
+    return rc;
+}
+
+int cli_tokenizer(const struct options *o, struct err *e)
+{
+    struct tokenizer_options t = {.data = option_need(o, OPT_DATA, e), .vocab = small(o, OPT_VOCAB), .threads = small(o, OPT_THREADS)};
+    if (!t.data || !(t.output = option_need(o, OPT_OUT, e)) || cli_no_arguments(o, e))
+        return -1;
+    int rc = tokenizer_run(&t, cli_progress_begin(o), e);
+    cli_progress_end();
+    if (rc == 0)
+        fprintf(stderr, "wrote %s\n", t.output);
+    return rc;
+}
+
+static int parse_hints(const char *text, double hints[16], struct err *e)
+{
+    int n = 0;
+    for (const char *p = text; p && *p; n++) {
+        char *end;
+        double x = strtod(p, &end);
+        if (end == p || (*end && *end != ',') || !(x > 0 && x < 1) || n == 16)
+            return err_set(e, ERR_USAGE, "--hints %s: up to 16 ratios between 0 and 1, with commas", text);
+        hints[n] = x;
+        p = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+static void learn_shape(const struct options *o, struct learn_options *l)
+{
+    l->vocab = small(o, OPT_VOCAB);
+    l->d_model = small(o, OPT_D_MODEL);
+    l->d_ff = small(o, OPT_D_FF);
+    l->d_kv = small(o, OPT_D_KV);
+    l->heads = small(o, OPT_HEADS);
+    l->encoder_layers = small(o, OPT_ENCODER_LAYERS);
+    l->decoder_layers = small(o, OPT_DECODER_LAYERS);
+    l->gated = option_flag(o, OPT_GATED);
+    l->positions = small(o, OPT_POSITIONS);
+    l->codes = small(o, OPT_K);
+}
+
+static void learn_training(const struct options *o, struct learn_options *l)
+{
+    l->max_tokens = small(o, OPT_MAX_TOKENS);
+    l->batch = small(o, OPT_BATCH);
+    l->warmup_epochs = option_real(o, OPT_WARMUP_EPOCHS);
+    l->continuous_epochs = option_real(o, OPT_CONTINUOUS_EPOCHS);
+    l->joint_epochs = option_real(o, OPT_JOINT_EPOCHS);
+    l->lr = option_real(o, OPT_LR);
+    l->dropout = weight(o, OPT_DROPOUT);
+    l->contrastive_temperature = option_real(o, OPT_TEMPERATURE);
+    l->weight_recon = weight(o, OPT_WEIGHT_RECON);
+    l->weight_contrastive = weight(o, OPT_WEIGHT_CONTRASTIVE);
+    l->weight_commitment = weight(o, OPT_WEIGHT_COMMITMENT);
+    l->target_share = option_real(o, OPT_TARGET_SHARE);
+    l->negatives = small(o, OPT_NEGATIVES);
+    l->kmeans_restarts = small(o, OPT_KMEANS_RESTARTS);
+    l->kmeans_iterations = small(o, OPT_KMEANS_ITERATIONS);
+    l->seed = (uint64_t)option_int(o, OPT_SEED);
+    l->limit = small(o, OPT_FIRST);
+    l->checkpoint_s = option_real(o, OPT_CHECKPOINT_S);
+}
+
+int cli_learn(const struct options *o, struct err *e)
+{
+    struct learn_options l = {.base = option_text(o, OPT_BASE), .tokenizer = option_text(o, OPT_TOKENIZER),
+                              .device = option_text(o, OPT_DEVICE), .threads = small(o, OPT_THREADS)};
+    if (option_set(o, OPT_OUT) && option_set(o, OPT_MODEL) && strcmp(option_text(o, OPT_OUT), option_text(o, OPT_MODEL)))
+        return err_set(e, ERR_USAGE, "--model and --out are the same here: the bundle that is written; they differ");
+    l.out = option_set(o, OPT_OUT) ? option_text(o, OPT_OUT) : option_need(o, OPT_MODEL, e);
+    if (!l.out || !(l.data = option_need(o, OPT_DATA, e)) || cli_no_arguments(o, e))
+        return -1;
+    learn_shape(o, &l);
+    learn_training(o, &l);
+    if (parse_hints(option_text(o, OPT_HINTS), l.hints, e))
+        return -1;
+    int rc = learn_run(&l, cli_progress_begin(o), e);
+    cli_progress_end();
+    return rc;
+}
+
+static void train_shape(const struct options *o, struct train_options *t)
+{
+    t->text_history = option_flag(o, OPT_TEXT_HISTORY);
+    t->own = option_flag(o, OPT_OWN);
+    if (t->task == TRAIN_RECOMMEND && !t->text_history && !option_given(o, OPT_OWN))
+        t->own = true;
+    t->d_model = small(o, OPT_D_MODEL);
+    t->d_ff = small(o, OPT_D_FF);
+    t->d_kv = small(o, OPT_D_KV);
+    t->heads = small(o, OPT_HEADS);
+    t->encoder_layers = small(o, OPT_ENCODER_LAYERS);
+    t->decoder_layers = small(o, OPT_DECODER_LAYERS);
+    t->max_tokens = small(o, OPT_MAX_TOKENS);
+    t->max_history = option_given(o, OPT_MAX_HISTORY) ? small(o, OPT_MAX_HISTORY) : 0;
+}
+
+static void train_schedule(const struct options *o, struct train_options *t)
+{
+    t->batch = small(o, OPT_BATCH);
+    t->steps = option_int(o, OPT_STEPS);
+    t->epochs = option_real(o, OPT_EPOCHS);
+    t->minutes = option_real(o, OPT_MINUTES);
+    t->lr = option_real(o, OPT_LR);
+    t->dropout = weight(o, OPT_DROPOUT);
+    t->label_smoothing = option_real(o, OPT_LABEL_SMOOTHING);
+    t->validation_share = option_real(o, OPT_VALIDATION_SHARE);
+    t->validations = small(o, OPT_VALIDATIONS);
+    t->patience = small(o, OPT_PATIENCE);
+    t->given_pairs = !option_flag(o, OPT_CUT_QUERIES);
+    t->pseudo_per_document = small(o, OPT_PSEUDO);
+    t->seed = (uint64_t)option_int(o, OPT_SEED);
+    t->device = option_text(o, OPT_DEVICE);
+    t->threads = small(o, OPT_THREADS);
+    t->checkpoint_s = option_real(o, OPT_CHECKPOINT_S);
+}
+
+int cli_train(const struct options *o, struct err *e)
+{
+    struct train_options t = {.model = option_need(o, OPT_MODEL, e), .task = TRAIN_SEARCH};
+    if (!t.model || !(t.data = option_need(o, OPT_DATA, e)) || one_argument(o, "the task, search or recommend,", e))
+        return -1;
+    if (!strcmp(o->arguments[0], "recommend"))
+        t.task = TRAIN_RECOMMEND;
+    else if (strcmp(o->arguments[0], "search"))
+        return err_set(e, ERR_USAGE, "'%s' is no task; search and recommend are", o->arguments[0]);
+    if (option_given(o, OPT_STEPS) + option_given(o, OPT_EPOCHS) + option_given(o, OPT_MINUTES) > 1)
+        return err_set(e, ERR_USAGE, "--steps, --epochs and --minutes exclude each other");
+    train_shape(o, &t);
+    train_schedule(o, &t);
+    int rc = train_run(&t, cli_progress_begin(o), e);
+    cli_progress_end();
+    return rc;
+}
+
+int cli_evaluate(const struct options *o, struct err *e)
+{
+    struct evaluate_options v = {
+        .model = option_text(o, OPT_MODEL),
+        .data = option_need(o, OPT_DATA, e),
+        .task = option_text(o, OPT_TASK),
+        .beam = small(o, OPT_BEAM),
+        .limit = option_given(o, OPT_LIMIT) ? small(o, OPT_LIMIT) : 0,
+        .queries = small(o, OPT_QUERIES),
+        .with_history = option_flag(o, OPT_WITH_HISTORY),
+        .json = option_flag(o, OPT_JSON),
+        .seed = (uint64_t)option_int(o, OPT_SEED),
+        .device = option_text(o, OPT_DEVICE),
+        .threads = small(o, OPT_THREADS),
+    };
+    struct str out = {0};
+    if (!v.data || cli_no_arguments(o, e))
+        return -1;
+    int rc = evaluate_run(&v, cli_progress_begin(o), &out, e);
+    cli_progress_end();
+    if (rc == 0)
+        fwrite(out.data, 1, out.size, stdout);
+    str_free(&out);
+    return rc;
+}
+
+int cli_sample(const struct options *o, struct err *e)
+{
+    const char *out = option_need(o, OPT_OUT, e);
+    if (!out || cli_no_arguments(o, e))
+        return -1;
+    int rc = sample_run(out, (uint64_t)option_int(o, OPT_SEED), cli_progress_begin(o), e);
+    cli_progress_end();
+    return rc;
+}
