@@ -86,6 +86,10 @@ static void check_buckets(const struct run *r, const struct t5_config *c)
     int64_t n = 0;
     const int32_t *distance = parity_ints(r->f, "buckets.distance", -1, &n);
     int32_t *mine = xmalloc((size_t)n * sizeof *mine + 4);
+    for (int64_t i = 0; distance && i < n; i++)
+        mine[i] = (int32_t)(i - n / 2);
+    if (distance)
+        parity_check_ints(line(r, "buckets"), "buckets.distance", mine, distance, n);
     for (int kind = 0; kind < 2 && distance; kind++) {
         const char *name = kind ? "buckets.bidirectional" : "buckets.causal";
         const int32_t *ref = parity_ints(r->f, name, n, NULL);
