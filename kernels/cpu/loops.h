@@ -79,20 +79,26 @@ INLINE vf expo(vf x)
 
 /* ---- matrix product ---- */
 
-INLINE void finish(float *c, vf acc, const struct product *p, int64_t cols)
+/* What is left to do to a tile that is added, clipped at 0 or cut at the edge: from a buffer, so that the plain case keeps its registers. */
+static __attribute__((noinline)) void finish(const struct product *p, const float *tile, int rows, float *c, int64_t cols)
 {
-    vf v = acc * p->alpha;
-    if (p->flags & PRODUCT_ADD)
-        v += cols >= LANES ? load(c) : load_some(c, cols);
-    if (p->flags & PRODUCT_RELU)
-        v = larger(v, splat(0.0f));
-    if (cols >= LANES)
-        store(c, v);
-    else
-        store_some(c, v, cols);
+    for (int i = 0; i < rows; i++, c += p->c_row)
+        for (int64_t j = 0; j < cols; j += LANES) {
+            int64_t left = cols - j;
+            vf v = load(tile + i * 2 * LANES + j) * p->alpha;
+            if (p->flags & PRODUCT_ADD)
+                v += left >= LANES ? load(c + j) : load_some(c + j, left);
+            if (p->flags & PRODUCT_RELU)
+                v = larger(v, splat(0.0f));
+            if (left >= LANES)
+                store(c + j, v);
+            else
+                store_some(c + j, v, left);
+        }
 }
 
-/* rows x (vectors * LANES) of the result in registers; both counts are constants where this is expanded. */
+/* rows x (vectors * LANES) of the result in registers; both counts are constants where this is expanded. Rows of a are reached from three
+ * pointers by multiples of one stride, which the addressing modes hold: twelve pointers would not fit the integer registers. */
 INLINE void tile(int rows, int vectors, const struct product *p, const float *a, const float *b, float *c, int64_t cols)
 {
     vf acc[TILE_ROWS][2];
@@ -100,23 +106,32 @@ INLINE void tile(int rows, int vectors, const struct product *p, const float *a,
     for (int i = 0; i < rows; i++)
         acc[i][0] = acc[i][1] = splat(0.0f);
     int64_t a_row = p->a_row, a_step = p->a_step, b_step = p->b_step;
+    const float *at[3] = {a, a + (rows > 4 ? 4 : 0) * a_row, a + (rows > 8 ? 8 : 0) * a_row};
     for (int32_t k = p->k; k > 0; k--) {
         vf b0 = load(b), b1 = vectors > 1 ? load(b + LANES) : b0;
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            acc[i][0] += a[i * a_row] * b0;
+            float x = at[i / 4][i % 4 * a_row];
+            acc[i][0] += x * b0;
             if (vectors > 1)
-                acc[i][1] += a[i * a_row] * b1;
+                acc[i][1] += x * b1;
         }
-        a += a_step;
+        at[0] += a_step;
+        at[1] += a_step;
+        at[2] += a_step;
         b += b_step;
     }
+    bool plain = p->flags == 0 && cols == vectors * LANES;
+    float buffer[TILE_ROWS * 2 * LANES], *out = plain ? c : buffer, alpha = plain ? p->alpha : 1.0f;
+    int64_t out_row = plain ? p->c_row : 2 * LANES;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-        finish(c + i * p->c_row, acc[i][0], p, cols);
+        store(out + i * out_row, acc[i][0] * alpha);
         if (vectors > 1)
-            finish(c + i * p->c_row + LANES, acc[i][1], p, cols - LANES);
+            store(out + i * out_row + LANES, acc[i][1] * alpha);
     }
+    if (!plain)
+        finish(p, buffer, rows, c, cols);
 }
 
 #define TILE(R)                                                                                                                            \
@@ -161,13 +176,59 @@ static void product(const struct product *p)
             product_panel(p, first, p->m - first < group ? p->m - first : group, column);
 }
 
+#if LANES > 4
+/* Exchanges lanes between rows i and i + half: after all halvings, block[i] lane l is what block[l] lane i was. */
+INLINE void exchange(vf block[LANES], int half)
+{
+    vi low, high;
+    for (int l = 0; l < LANES; l++) {
+        low[l] = l & half ? LANES + l - half : l;
+        high[l] = l & half ? LANES + l : l + half;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (!(i & half)) {
+            vf a = block[i], b = block[i + half];
+            block[i] = __builtin_shuffle(a, b, low);
+            block[i + half] = __builtin_shuffle(a, b, high);
+        }
+}
+
+static void transpose_block(float *y, int32_t width, const float *x, int64_t ld, int32_t rows)
+{
+    vf block[LANES];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        block[i] = i < rows ? load(x + i * ld) : splat(0.0f);
+#if LANES > 8
+    exchange(block, 8);
+#endif
+    exchange(block, 4);
+    exchange(block, 2);
+    exchange(block, 1);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        store(y + (int64_t)i * width, block[i]);
+}
+#else
+static void transpose_block(float *y, int32_t width, const float *x, int64_t ld, int32_t rows)
+{
+    for (int c = 0; c < LANES; c++)
+        for (int r = 0; r < LANES; r++)
+            y[(int64_t)c * width + r] = r < rows ? x[r * ld + c] : 0.0f;
+}
+#endif
+
 static void transpose(float *y, int32_t width, const float *x, int64_t ld, int32_t rows, int32_t cols)
 {
-    for (int32_t r = 0; r < rows; r++)
-        for (int32_t c = 0; c < cols; c++)
-            y[(int64_t)c * width + r] = x[r * ld + c];
-    for (int32_t c = 0; c < cols && rows < width; c++)
-        memset(y + (int64_t)c * width + rows, 0, (size_t)(width - rows) * sizeof *y);
+    for (int32_t r = 0; r < width; r += LANES) {
+        int32_t c = 0;
+        for (; c + LANES <= cols; c += LANES)
+            transpose_block(y + (int64_t)c * width + r, width, x + r * ld + c, ld, rows - r);
+        for (; c < cols; c++)
+            for (int32_t l = r; l < r + LANES; l++)
+                y[(int64_t)c * width + l] = l < rows ? x[l * ld + c] : 0.0f;
+    }
 }
 
 /* ---- attention tiles ---- */

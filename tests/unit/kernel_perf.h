@@ -20,13 +20,14 @@ static double perf_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Seconds of one call: best of 5 batches that take about 20 ms each. */
+/* Seconds of one call: the best of many timings of some 50 us each over 100 ms, as others may use the machine. */
 static double perf_time(void (*call)(void *arg), void *arg)
 {
-    double begin = perf_now(), best = 1e9;
     call(arg);
-    int times = (int)(0.02 / (perf_now() - begin + 1e-9)) + 1;
-    for (int batch = 0; batch < 5; batch++) {
+    double begin = perf_now(), start = begin, best = 1e9;
+    call(arg);
+    int times = (int)(50e-6 / (perf_now() - begin + 1e-9)) + 1;
+    for (int turn = 0; turn < 3 || perf_now() - start < 0.1; turn++) {
         begin = perf_now();
         for (int i = 0; i < times; i++)
             call(arg);
@@ -76,18 +77,18 @@ struct perf {
 static void call_sgemm(void *arg)
 {
     struct perf *p = arg;
-    cpu_gemm_all(&(struct sgemm){false, true, 1536, 1536, 1536, 1.0f, p->m[0], 1536, p->m[1], 1536, 0.0f, p->m[2], 1536, false}, true);
+    cpu_gemm_all(&(struct sgemm){false, true, 512, 512, 512, 1.0f, p->m[0], 512, p->m[1], 512, 0.0f, p->m[2], 512, false}, true);
 }
 static void call_copy(void *arg)
 {
     struct perf *p = arg;
-    p->be->dropout((struct act *)p->m[0], (struct act *)p->m[1], 32 << 20, (struct dropout){0, 0});
+    p->be->dropout((struct act *)p->m[0], (struct act *)p->m[1], 8 << 20, (struct dropout){0, 0});
 }
 static void perf_floors(const struct backend *be)
 {
-    struct perf p = {.be = be, .m = {perf_mem(be, 32 << 20), perf_mem(be, 32 << 20), perf_mem(be, 1536 * 1536)}};
-    perf_gemm = 2.0 * 1536 * 1536 * 1536 / perf_time(call_sgemm, &p) * 1e-9;
-    perf_copy = 2.0 * 4 * (32 << 20) / perf_time(call_copy, &p) * 1e-9;
+    struct perf p = {.be = be, .m = {perf_mem(be, 8 << 20), perf_mem(be, 8 << 20), perf_mem(be, 512 * 512)}};
+    perf_gemm = 2.0 * 512 * 512 * 512 / perf_time(call_sgemm, &p) * 1e-9;
+    perf_copy = 2.0 * 4 * (8 << 20) / perf_time(call_copy, &p) * 1e-9;
     printf("floors on %s: product %.1f GFLOP/s, copy %.1f GB/s\n", be->device, perf_gemm, perf_copy);
     for (int i = 0; i < 3; i++)
         be->release(p.m[i]);
