@@ -1,0 +1,156 @@
+"""harness.py: start a semindex daemon for a test, talk to it, stop it. Python's standard library only.
+
+    from harness import Daemon, Suite
+    with Daemon(binary, bundle) as d:
+        status, headers, body = d.request("POST", "/search", {"query": "x"})
+
+The daemon runs in a folder of its own that is removed afterwards, on 127.0.0.1 and a port that the kernel picks. Suite counts checks and prints
+`N passed, N failed`. Every script here takes: BINARY BUNDLE [more].
+"""
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+
+class Daemon:
+    def __init__(self, binary, bundle, *flags, env=None, wait=True, catalog=None, timeout=120):
+        self.folder = tempfile.mkdtemp(prefix="semindex-test-")
+        self.binary, self.bundle, self.flags = os.path.abspath(binary), os.path.abspath(bundle), list(flags)
+        self.catalog = catalog or os.path.join(self.folder, "catalog.db")
+        self.env = dict(os.environ, **(env or {}))
+        self.timeout, self.wait_ready, self.process, self.port = timeout, wait, None, None
+
+    def start(self):
+        self.log = open(os.path.join(self.folder, "log.txt"), "ab")
+        command = [self.binary, "serve", "--model", self.bundle, "--catalog", self.catalog, "--listen", "127.0.0.1:0", *self.flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=self.env, cwd=self.folder)
+        line = self.process.stdout.readline().decode()
+        if not line.startswith("listening on http://"):
+            self.process.wait()
+            raise RuntimeError(f"the daemon did not start (status {self.process.returncode}):\n{self.log_text()}")
+        self.port = int(line.rsplit(":", 1)[1])
+        if self.wait_ready:
+            self.until_ready()
+        return self
+
+    def until_ready(self):
+        end = time.time() + self.timeout
+        while time.time() < end:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the daemon ended with {self.process.returncode}:\n{self.log_text()}")
+            if self.request("GET", "/readyz")[0] == 200:
+                return
+            time.sleep(0.05)
+        raise RuntimeError("the daemon did not become ready")
+
+    def log_text(self):
+        with open(os.path.join(self.folder, "log.txt"), errors="replace") as f:
+            return f.read()[-4000:]
+
+    def request(self, method, path, body=None, headers=None, timeout=60):
+        """(status, headers as a dict with lower-case names, body: parsed when it is JSON, else bytes)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            return exchange(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def raw(self, data, timeout=5, half_close=False):
+        """Everything that the server sends back to these bytes until it closes, or until `timeout` of silence."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as s:
+            try:
+                s.sendall(data)
+                if half_close:
+                    s.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+            return receive(s)
+
+    def terminate(self, timeout=30):
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process:
+            self.process.stdout.close()
+            self.log.close()
+        status = self.process.returncode if self.process else None
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return status
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def exchange(connection, method, path, body=None, headers=None):
+    headers = dict(headers or {})
+    if body is not None and not isinstance(body, (bytes, bytearray)):
+        body = json.dumps(body).encode()
+    if body is not None and not any(k.lower() == "content-type" for k in headers):
+        headers["Content-Type"] = "application/json"
+    connection.request(method, path, body=body, headers=headers)
+    response = connection.getresponse()
+    data = response.read()
+    named = {k.lower(): v for k, v in response.getheaders()}
+    if named.get("content-type", "").startswith(("application/json", "application/problem+json")) and data:
+        data = json.loads(data)
+    return response.status, named, data
+
+
+def receive(s):
+    out = b""
+    try:
+        while True:
+            part = s.recv(65536)
+            if not part:
+                return out
+            out += part
+    except OSError:
+        return out
+
+
+def statuses(raw):
+    """The status codes of the answers in a raw byte string, in order."""
+    return [int(raw[i + 9:i + 12]) for i in range(len(raw)) if raw.startswith(b"HTTP/1.1 ", i) and raw[i + 9:i + 12].isdigit()]
+
+
+class Suite:
+    def __init__(self, name):
+        self.name, self.passed, self.failed = name, 0, 0
+
+    def check(self, what, condition, detail=""):
+        if condition:
+            self.passed += 1
+        else:
+            self.failed += 1
+            print(f"FAILED {self.name}: {what} {detail}", flush=True)
+        return condition
+
+    def equal(self, what, got, want):
+        return self.check(what, got == want, f"got {got!r}, want {want!r}")
+
+    def end(self):
+        print(f"{self.name}: {self.passed} passed, {self.failed} failed", flush=True)
+        sys.exit(1 if self.failed else 0)
