@@ -1,5 +1,7 @@
 /* id_statistics.c: how well codes spread over documents; collapse must never go unnoticed. */
-#include "learn_internal.h"
+#include "id_statistics.h"
+#include "../base/err.h"
+#include "../base/mem.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -6,18 +6,8 @@
 #include "../model/bundle.h"
 #include "../runs.h"
 #include "../text/tokenizer.h"
+#include "id_statistics.h"
 #include "lmindexer.h"
-
-/* Statistics of the codes at one position (tests and `evaluate` print them too). */
-struct id_statistics {
-    int32_t documents, codes_used;
-    double perplexity;      /* exp of the entropy of this position's codes */
-    double collision_rate;  /* share of documents whose prefix up to this position another document has too */
-    int32_t largest_bucket; /* documents that share one prefix */
-    int32_t unique_prefixes;
-};
-/* codes [n, stride], prefix = columns 0..position. */
-void id_statistics(const uint32_t *codes, int32_t n, int32_t stride, int32_t position, struct id_statistics *out);
 
 enum stage_kind { STAGE_WARMUP, STAGE_CONTINUOUS, STAGE_KMEANS, STAGE_JOINT, STAGE_ASSIGN };
 struct stage {

@@ -14,6 +14,9 @@
 static const struct parity_case cases[] = {
     {"t5_v10", "t5_v10", parity_t5},
     {"t5_v11", "t5_v11", parity_t5},
+    {"beam", "beam", parity_beam},
+    {"lmindexer", "lmindexer", parity_lmindexer},
+    {"metrics", "metrics", parity_metrics},
 };
 
 struct line {

@@ -51,5 +51,8 @@ const char *parity_name(const struct parity_file *f, int32_t i);
 
 /* ---- cases ---- */
 void parity_t5(const struct parity_case *c);
+void parity_beam(const struct parity_case *c);
+void parity_lmindexer(const struct parity_case *c);
+void parity_metrics(const struct parity_case *c);
 
 #endif

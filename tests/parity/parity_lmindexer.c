@@ -9,61 +9,42 @@
 #include <string.h>
 
 struct lm_case {
-    struct parity *p;
+    const struct parity_case *p;
     const struct backend *be;
-    struct safetensors *weights, *data;
+    struct parity_file *weights, *data;
+    int32_t t; /* from 1 */
     struct t5 *model;
     struct lm_work *work;
     struct lm_batch batch;
     int32_t positions, codes, rows, documents, text_tokens;
-    int32_t *tokens, *offsets, *prefix, *negatives, *negative_offsets, *hint_offsets, *second_view;
+    int32_t *second_view;
     int64_t *visible_offsets;
     struct err e;
 };
 
-static int32_t *ints(struct lm_case *c, const char *name, int64_t *n)
+static void line_of(const struct lm_case *c, const char *class, char line[64])
 {
-    const struct safetensor *t = safetensors_find(c->data, name);
-    if (!t) {
-        *n = 0;
-        return NULL;
-    }
-    int32_t *out = xcalloc((size_t)t->elements + 1, sizeof *out);
-    CHECK(safetensors_ints(c->data, t, out, NULL) == 0);
-    *n = t->elements;
-    return out;
-}
-
-static int32_t *ints_named(struct lm_case *c, const char *name, int64_t *n)
-{
-    int32_t *out = ints(c, name, n);
-    if (!out)
-        parity_missing(c->p, name);
-    return out;
+    snprintf(line, 64, "%s.t%d.%s", c->p->name, c->t, class);
 }
 
 /* Copies a tensor of the folder into rows [first, ..) of a tensor of the model. */
 static int put_tensor(struct lm_case *c, const char *from, const char *to, int64_t first_row)
 {
-    const struct safetensor *s = safetensors_find(c->weights, from);
+    int64_t n;
+    const float *values = parity_floats(c->weights, from, -1, &n);
     const struct t5_tensor *t = t5_tensor_find(c->model, to);
-    if (!s || !t) {
-        parity_missing(c->p, from);
-        return -1;
-    }
-    float *host = xcalloc((size_t)s->elements, sizeof *host);
-    CHECK(safetensors_floats(c->weights, s, host, NULL) == 0 && first_row * t->cols + s->elements <= (int64_t)t->rows * t->cols);
-    c->be->write(t5_master(c->model) + t->offset + first_row * t->cols, host, (size_t)s->elements * sizeof *host);
-    free(host);
+    if (!values || !t || first_row * t->cols + n > (int64_t)t->rows * t->cols)
+        return parity_fail(c->p->name, "%s does not fit %s", from, to);
+    c->be->write(t5_master(c->model) + t->offset + first_row * t->cols, values, (size_t)n * sizeof *values);
     return 0;
 }
 
-static int count_positions(const struct safetensors *weights)
+static int count_positions(const struct parity_file *weights)
 {
     char name[32];
     for (int32_t t = 1;; t++) {
         snprintf(name, sizeof name, "codebook.%d", t);
-        if (!safetensors_find(weights, name))
+        if (!parity_has(weights, name))
             return t - 1;
     }
 }
@@ -75,7 +56,7 @@ static int open_model(struct lm_case *c, const char *t5_folder)
     if (!base)
         return -1;
     struct t5_config config = *t5_source_config(base);
-    const struct safetensor *book = safetensors_find(c->weights, "codebook.1");
+    const struct safetensor *book = parity_tensor(c->weights, "codebook.1");
     c->positions = count_positions(c->weights);
     c->codes = book ? (int32_t)book->shape[0] : 0;
     config.codes = c->positions * c->codes;
@@ -101,36 +82,42 @@ static int open_model(struct lm_case *c, const char *t5_folder)
     return 0;
 }
 
-static int read_batch(struct lm_case *c, int32_t t)
+static int read_batch(struct lm_case *c)
 {
-    int64_t n, offsets, masks;
-    c->tokens = ints_named(c, "rows.tokens", &n);
-    c->offsets = ints_named(c, "rows.offsets", &offsets);
-    c->hint_offsets = ints_named(c, "hints.offsets", &masks);
-    const struct safetensor *visible = safetensors_find(c->data, "hints.visible");
-    if (!c->tokens || !c->offsets || !c->hint_offsets || !visible)
+    int64_t rows, documents;
+    bool later = c->t > 1;
+    const int32_t *tokens = parity_ints(c->data, "rows.tokens", -1, NULL), *offsets = parity_ints(c->data, "rows.offsets", -1, &rows);
+    const int32_t *hints = parity_ints(c->data, "hints.offsets", -1, &documents);
+    const struct safetensor *visible = parity_tensor(c->data, "hints.visible");
+    const int32_t *prefix = later ? parity_ints(c->data, "rows.prefix", -1, NULL) : NULL;
+    const int32_t *negatives = later ? parity_ints(c->data, "negatives.rows", -1, NULL) : NULL;
+    const int32_t *negative_offsets = later ? parity_ints(c->data, "negatives.offsets", documents, NULL) : NULL;
+    if (!tokens || !offsets || !hints || !visible || (later && (!prefix || !negatives || !negative_offsets)))
         return -1;
-    parity_used(c->p, "hints.visible");
-    c->rows = (int32_t)offsets - 1;
-    c->documents = (int32_t)masks - 1;
-    c->second_view = xcalloc((size_t)c->documents, sizeof(int32_t));
-    c->visible_offsets = xcalloc((size_t)masks, sizeof(int64_t));
+    c->rows = (int32_t)rows - 1;
+    c->documents = (int32_t)documents - 1;
+    c->text_tokens = offsets[c->documents] - c->documents;
+    c->second_view = xcalloc((size_t)documents, sizeof *c->second_view);
+    c->visible_offsets = xcalloc((size_t)documents, sizeof *c->visible_offsets);
     for (int32_t i = 0; i <= c->documents; i++)
-        c->visible_offsets[i] = c->hint_offsets[i];
-    c->text_tokens = c->offsets[c->documents] - c->documents;
-    c->prefix = t > 1 ? ints_named(c, "rows.prefix", &n) : NULL;
-    c->negatives = t > 1 ? ints_named(c, "negatives.rows", &n) : NULL;
-    c->negative_offsets = t > 1 ? ints_named(c, "negatives.offsets", &n) : NULL;
-    for (int32_t i = 0; i < c->documents; i++) {
-        bool has = t == 1 || (c->negative_offsets && c->negative_offsets[i + 1] > c->negative_offsets[i]);
-        c->second_view[i] = has ? c->documents + i : -1;
-    }
-    c->batch = (struct lm_batch){.position = t - 1, .documents = c->documents, .rows = {c->rows, c->tokens, c->offsets},
-                                 .prefix = c->prefix, .visible = visible->data, .visible_offsets = c->visible_offsets,
-                                 .second_view = c->second_view, .negatives = c->negatives, .negative_offsets = c->negative_offsets,
-                                 .target_share = 1, .contrastive_temperature = 1, .weight_recon = 1, .weight_contrastive = 1,
-                                 .weight_commitment = 1};
-    return t > 1 && (!c->prefix || !c->negatives || !c->negative_offsets) ? -1 : 0;
+        c->visible_offsets[i] = hints[i];
+    for (int32_t i = 0; i < c->documents; i++)
+        c->second_view[i] = !later || negative_offsets[i + 1] > negative_offsets[i] ? c->documents + i : -1;
+    c->batch = (struct lm_batch){.position = c->t - 1, .documents = c->documents, .rows = {c->rows, tokens, offsets}, .prefix = prefix,
+                                 .visible = visible->data, .visible_offsets = c->visible_offsets, .second_view = c->second_view,
+                                 .negatives = negatives, .negative_offsets = negative_offsets, .target_share = 1,
+                                 .contrastive_temperature = 1, .weight_recon = 1, .weight_contrastive = 1, .weight_commitment = 1};
+    return 0;
+}
+
+/* One tensor of the expected file by name; count: its elements here. */
+static void compare(struct lm_case *c, const char *class, const char *tensor, const float *mine, int64_t n)
+{
+    char line[64];
+    const float *ref = parity_floats(c->data, tensor, n, NULL);
+    line_of(c, class, line);
+    if (ref)
+        parity_check(line, tensor, mine, ref, n, parity_tolerance(class));
 }
 
 static void check_losses(struct lm_case *c, const char *stage, const struct lm_losses *l)
@@ -138,7 +125,16 @@ static void check_losses(struct lm_case *c, const char *stage, const struct lm_l
     char name[64];
     const float losses[4] = {(float)l->recon, (float)l->contrastive, (float)l->commitment, (float)l->total};
     snprintf(name, sizeof name, "%s.loss", stage);
-    parity_floats(c->p, "loss", name, losses, 4);
+    compare(c, "loss", name, losses, 4);
+}
+
+static void check_codes(struct lm_case *c, const int32_t *codes)
+{
+    char line[64];
+    const int32_t *ref = parity_ints(c->data, "joint.code", c->documents, NULL);
+    line_of(c, "code", line);
+    if (ref)
+        parity_check_ints(line, "joint.code", codes, ref, c->documents);
 }
 
 static void check_vectors(struct lm_case *c, const char *stage, bool joint)
@@ -150,25 +146,30 @@ static void check_vectors(struct lm_case *c, const char *stage, bool joint)
                            .soft = xcalloc(documents * width, 4), .q = xcalloc(documents * width, 4), .code = xcalloc(documents, 4)};
     lmindexer_vectors(c->work, &v);
     snprintf(name, sizeof name, "%s.h", stage);
-    parity_floats(c->p, "vector", name, v.h, (int64_t)(rows * width));
+    compare(c, "vector", name, v.h, (int64_t)(rows * width));
     snprintf(name, sizeof name, "%s.z", stage);
-    parity_floats(c->p, "vector", name, v.z, (int64_t)(text * width));
+    compare(c, "vector", name, v.z, (int64_t)(text * width));
     if (joint) {
-        parity_floats(c->p, "vector", "joint.p", v.p, (int64_t)documents * c->codes);
-        parity_floats(c->p, "vector", "joint.soft", v.soft, (int64_t)(documents * width));
-        parity_floats(c->p, "vector", "joint.q", v.q, (int64_t)(documents * width));
-        parity_ints(c->p, "code", "joint.code", v.code, (int64_t)documents);
+        compare(c, "vector", "joint.p", v.p, (int64_t)documents * c->codes);
+        compare(c, "vector", "joint.soft", v.soft, (int64_t)(documents * width));
+        compare(c, "vector", "joint.q", v.q, (int64_t)(documents * width));
+        check_codes(c, v.code);
     }
     void *all[] = {v.h, v.z, v.p, v.soft, v.q, v.code};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
 
+/* A gradient that the folder lacks is exactly 0: the loss does not depend on that parameter. */
 static void check_gradient(struct lm_case *c, const char *stage, const char *tensor, const float *grad, int64_t n)
 {
-    char name[160];
+    char name[160], line[64];
     snprintf(name, sizeof name, "%s.grad.%s", stage, tensor);
-    parity_gradient(c->p, "grad", name, grad, n);
+    line_of(c, "grad", line);
+    if (parity_has(c->data, name))
+        compare(c, "grad", name, grad, n);
+    else
+        parity_check_zero(line, name, grad, n);
 }
 
 /* Every tensor of the model by name; shared.weight is the text rows, its code rows are code_embed.i. */
@@ -199,50 +200,41 @@ static void run_stage(struct lm_case *c, enum lm_stage stage, const char *name)
     check_gradients(c, name);
 }
 
-static void free_batch(struct lm_case *c)
-{
-    void *all[] = {c->tokens, c->offsets, c->prefix, c->negatives, c->negative_offsets, c->hint_offsets, c->second_view, c->visible_offsets};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
-    lm_work_free(c->work);
-    safetensors_close(c->data);
-    c->tokens = c->offsets = c->prefix = c->negatives = c->negative_offsets = c->hint_offsets = c->second_view = NULL;
-    c->visible_offsets = NULL;
-    c->work = NULL;
-    c->data = NULL;
-}
-
-static void run_position(struct lm_case *c, int32_t t)
+static void run_position(struct lm_case *c)
 {
     char file[64];
-    snprintf(file, sizeof file, "t%d.safetensors", t);
+    snprintf(file, sizeof file, "t%d.safetensors", c->t);
     c->data = parity_open(c->p, file);
     if (!c->data)
         return;
-    if (read_batch(c, t) == 0) {
-        const struct lm_limits l = {.documents = c->documents, .rows = c->rows, .tokens = c->offsets[c->rows], .text_tokens = c->text_tokens,
-                                    .positions = c->positions, .codes = c->codes, .train = true};
+    if (read_batch(c) == 0) {
+        const struct lm_limits l = {.documents = c->documents, .rows = c->rows, .tokens = c->batch.rows.offsets[c->rows],
+                                    .text_tokens = c->text_tokens, .positions = c->positions, .codes = c->codes, .train = true};
         c->work = lm_work_init(c->model, &l, &c->e);
         CHECK(c->work);
         run_stage(c, LM_CONTINUOUS, "continuous");
         run_stage(c, LM_JOINT, "joint");
     }
-    parity_close(c->p, c->data);
-    c->data = NULL;
-    free_batch(c);
+    parity_close(c->data);
+    lm_work_free(c->work);
+    free(c->second_view);
+    free(c->visible_offsets);
+    c->work = NULL;
+    c->second_view = NULL;
+    c->visible_offsets = NULL;
 }
 
-void parity_lmindexer(struct parity *p)
+void parity_lmindexer(const struct parity_case *p)
 {
-    struct lm_case c = {.p = p, .be = parity_backend(p)};
+    struct lm_case c = {.p = p, .be = parity_backend()};
     char *t5 = parity_path(p, "../t5_v10");
     c.weights = parity_open(p, "weights.safetensors");
-    if (c.weights && open_model(&c, t5) == 0)
-        for (int32_t t = 1; t <= c.positions; t++)
-            run_position(&c, t);
+    if (c.weights && open_model(&c, t5) < 0)
+        parity_fail(p->name, "%s", c.e.message);
     else if (c.weights)
-        parity_error(p, c.e.message);
+        for (c.t = 1; c.t <= c.positions; c.t++)
+            run_position(&c);
+    parity_close(c.weights);
     free(t5);
     t5_free(c.model);
-    safetensors_close(c.weights);
 }
