@@ -1,8 +1,7 @@
-/* history.h: how a user's history becomes the input of a recommender: one function for training, evaluation and serving.
+/* history.h: how a user's history becomes the input of a recommender: the same in training, evaluation and serving.
  *
- * From semantic IDs: oldest item first, each item's codes as tokens of the model's own layout, then EOS. The newest items are kept when there
- * are too many. A suffix without a trained row is left out, so such an item has L tokens instead of L + 1. From texts: most recent first, the
- * items' texts (document_text) one after the other, cut at the end, then EOS. */
+ * From semantic IDs: the newest max_history items, oldest first, each by history_item, then EOS (token 1). No user token. From texts: most
+ * recent first, the first HISTORY_ITEM_TOKENS tokens of each item's text (document_text) one after the other until max_tokens are full, then EOS. */
 #ifndef SEMINDEX_HISTORY_H
 #define SEMINDEX_HISTORY_H
 
@@ -11,21 +10,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct history_rule { /* stored in the model's settings: "text_history", "max_history", "max_tokens" */
+enum { HISTORY_ITEM_TOKENS = 128 };
+
+/* Writes the tokens of one item's codes [layout->positions] and returns their number: all positions, but the suffix only where it has a
+ * trained row. tokens has room for layout->positions. */
+static inline int32_t history_item(const struct code_layout *l, const uint32_t *codes, int32_t *tokens)
+{
+    int32_t n = 0, first = l->base;
+    for (int32_t t = 0; t < l->positions; t++) {
+        if (codes[t] < (uint32_t)l->codes[t])
+            tokens[n++] = first + (int32_t)codes[t];
+        first += l->codes[t];
+    }
+    return n;
+}
+
+struct history_rule { /* of a trained model: "input", "max_history", "max_tokens" of its settings */
     bool text;
-    int32_t max_items;  /* newest ones that are read */
+    int32_t max_items;  /* newest ones that are read; texts are bounded by max_tokens alone */
     int32_t max_tokens; /* EOS included */
 };
-
-struct history_item {
-    const uint32_t *codes; /* positions; NULL in a history of texts */
-    bool trained;          /* the suffix has a trained row */
+struct history_entry {
+    const uint32_t *codes; /* positions; an untrained suffix is given as layout->codes[last] or more; NULL in a history of texts */
     const char *text;      /* document_text of the item; NULL in a history of IDs */
 };
 
-/* items [n], oldest first. tokens has room for rule->max_tokens. Returns the count, EOS included; 1 = nothing but EOS. *used (may be NULL) = how
- * many of the newest items are in the input, the last perhaps in part. tokenizer and layout: only the one that the rule needs. */
+/* entries [n], oldest first. tokens has room for rule->max_tokens. Returns the count, EOS included; 1 = nothing but EOS. *used = how many of the
+ * newest entries are in the input, the last perhaps in part. Of layout and tokenizer only the one that the rule needs is read. */
 int32_t history_tokens(const struct history_rule *rule, const struct code_layout *layout, const struct tokenizer *tokenizer,
-                       const struct history_item *items, int32_t n, int32_t *tokens, int32_t *used);
+                       const struct history_entry *entries, int32_t n, int32_t *tokens, int32_t *used);
 
 #endif
