@@ -34,6 +34,7 @@ char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int32_t co
 struct tokenizer_training {
     const char *input, *output;
     int32_t vocab;
+    bool at_most; /* fewer pieces when the text does not give `vocab`, instead of an error */
 };
 int tokenizer_train(const struct tokenizer_training *o, struct err *e);
 

@@ -155,7 +155,7 @@ int train(const struct tokenizer_training *o, struct err *e)
     std::unordered_map<std::string, std::string> settings = {
         {"model_type", "unigram"}, {"vocab_size", std::to_string(o->vocab)}, {"pad_id", "0"}, {"eos_id", "1"}, {"unk_id", "2"}, {"bos_id", "-1"},
         {"normalization_rule_name", "nmt_nfkc"}, {"byte_fallback", "false"}, {"num_threads", "4"}, {"shuffle_input_sentence", "false"},
-        {"minloglevel", "2"}};
+        {"hard_vocab_limit", o->at_most ? "false" : "true"}, {"minloglevel", "2"}};
     corpus text(o->input, stride, e);
     std::string model;
     auto status = sentencepiece::SentencePieceTrainer::Train(settings, &text, &model);
