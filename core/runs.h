@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/run.h"
+#include "data/sample.h" /* semindex sample: sample_run */
 #include "model/import.h" /* struct import_options, import_run */
 #include "text/tokenizer.h" /* struct tokenizer_training, tokenizer_train */
 #include <stdbool.h>
@@ -74,6 +75,8 @@ struct train_options {
     int32_t patience;        /* validations without a better metric before the end; 3 */
     bool given_pairs;        /* search: use the folder's training queries (queries-train.jsonl) when there are any; default true in the CLI */
     int32_t pseudo_per_document; /* 15 cut pseudo-queries per document and epoch */
+    double teacher_share; /* search: share of pseudo-queries whose target is drawn from their BM25 ranking instead of being the document they
+                             were cut from; 0.5, <0 = none */
     uint64_t seed;
     const char *device;
     int threads;
@@ -97,8 +100,6 @@ struct evaluate_options {
 };
 int evaluate_run(const struct evaluate_options *o, const struct run *run, struct str *out, struct err *e);
 
-/* semindex sample --out DIR: the demo's catalogue with held-out queries and histories. */
-int sample_run(const char *folder, uint64_t seed, const struct run *run, struct err *e);
 
 /* The store's upkeep. verify prints one line per finding; -1 when something is wrong. */
 int store_verify(const char *catalog, const char *model_or_null, const struct run *run, struct err *e);
