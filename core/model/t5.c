@@ -88,17 +88,17 @@ static double start_deviation(const struct t5 *m, const struct t5_tensor *t, boo
     return 1.0 / sqrt(t->cols);
 }
 
-/* Box-Muller; the first uniform is moved off zero. */
-static float gaussian(uint64_t seed, uint64_t i)
-{
-    double u = ((double)(mix64(seed, 2 * i) >> 11) + 0.5) * 0x1p-53, v = (double)(mix64(seed, 2 * i + 1) >> 11) * 0x1p-53;
-    return (float)(sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v));
-}
-
+/* Elements 2k and 2k + 1 are the two halves of one Box-Muller pair; the first uniform is moved off zero. */
 static void draw(float *x, int64_t n, uint64_t seed, double deviation)
 {
-    for (int64_t i = 0; i < n; i++)
-        x[i] = (float)deviation * gaussian(seed, (uint64_t)i);
+    for (int64_t i = 0; i < n; i += 2) {
+        double u = ((double)(mix64(seed, (uint64_t)i) >> 11) + 0.5) * 0x1p-53, v = (double)(mix64(seed, (uint64_t)i + 1) >> 11) * 0x1p-53;
+        double radius = deviation * sqrt(-2.0 * log(u)), sine, cosine;
+        sincos(6.283185307179586 * v, &sine, &cosine);
+        x[i] = (float)(radius * cosine);
+        if (i + 1 < n)
+            x[i + 1] = (float)(radius * sine);
+    }
 }
 
 static void randomise_tensor(struct t5 *m, int32_t i, uint64_t seed)
