@@ -5,7 +5,6 @@
  * used for the database: a page that cannot be read must be an error, not a signal. Statement journals stay in memory, so that a full /tmp
  * never stops a write. Opening checks the first bytes of the file before SQLite sees it: a file that is no catalogue stays as it is. */
 #include "../base/file.h"
-#include "../base/hash.h"
 #include "sqlite_internal.h"
 #include <errno.h>
 #include <string.h>
@@ -117,18 +116,8 @@ int codes_read(sqlite3_stmt *s, int prefix_column, int32_t learned, uint32_t *co
 }
 
 void content_sha256(const struct document *d, char hex[SHA_SIZE]) {
-    const char *field[] = {d->id, d->title, d->text, d->attributes};
     *hex = 0;
-    if (!d->title && !d->text && !d->attributes) return;
-    struct sha256 *s = sha256_begin();
-    for (int i = 0; i < 4; i++) {
-        uint64_t size = field[i] ? strlen(field[i]) : UINT64_MAX;
-        unsigned char length[8];
-        for (int b = 0; b < 8; b++) length[b] = (unsigned char)(size >> (8 * b));
-        sha256_add(s, length, sizeof length);
-        if (field[i]) sha256_add(s, field[i], size);
-    }
-    sha256_end(s, hex);
+    if (d->title || d->text || d->attributes) document_hash(d, hex);
 }
 
 static int set_up(sqlite3 *db, enum db_mode mode, struct err *e) {

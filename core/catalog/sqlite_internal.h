@@ -34,7 +34,7 @@ struct prefix {
 struct prefix prefix_of(const uint32_t *codes, int32_t learned);
 /* Codes out of a row's prefix and suffix; -1 with ERR_DATA if it is not of this length. */
 int codes_read(sqlite3_stmt *s, int prefix_column, int32_t learned, uint32_t *codes, struct err *e);
-/* SHA-256 over id, title, text, attributes, lengths included; "" when the document has neither of the last three. */
+/* document_hash; "" when the document has neither title nor text nor attributes (imported with an ID only). */
 void content_sha256(const struct document *d, char hex[SHA_SIZE]);
 
 /* ---- sqlite_schema.c: migrations ---- */

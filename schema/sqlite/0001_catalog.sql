@@ -10,7 +10,7 @@ CREATE TABLE meta (
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
-    sha256 TEXT,               -- of id, title, text, attributes; NULL: imported with an ID only
+    sha256 TEXT,               -- of title, text, attributes; NULL: imported with an ID only
     created_ms INTEGER NOT NULL,
     updated_ms INTEGER NOT NULL,
     generation INTEGER NOT NULL,
