@@ -40,8 +40,7 @@ static void drop_tile(const struct attend *t, const struct pair_work *w, int32_t
         return;
     uint64_t index = ((uint64_t)head * (uint64_t)t->a->q_rows.total + (uint64_t)token) * 65536;
     cpu.simd->keep(&(struct keep_tile){w->keep, keys, width, index, t->a->drop});
-    for (int64_t i = 0; i < (int64_t)keys * width; i++)
-        w->s[i] *= w->keep[i];
+    cpu.simd->multiply(w->s, w->keep, (int64_t)keys * width);
 }
 
 /* Queries first..first + count of a pair: token numbers start at the row's first. */

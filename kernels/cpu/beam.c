@@ -2,8 +2,8 @@
  *
  * Beams go in chunks of rows. Logits of a chunk are computed transposed, [codes, rows]: head rows are the left operand as they are stored
  * (no packing, whatever K is), divided over the threads by codes. Every logit is one chain of additions in a fixed order, so equal head rows
- * and equal hidden rows give equal bits and exact ties stay ties. Then each row's log-sum-exp (divided by rows, summed in double in code
- * order), and then the candidates (divided by requests).
+ * and equal hidden rows give equal bits and exact ties stay ties. Then each row's log-sum-exp (also divided by codes, summed in double),
+ * and then the candidates (divided by requests).
  * Candidates of a request arrive in the order of the tie rule (parent row, then code, ascending), so among equal scores the earlier wins:
  * the best `width` so far are kept in a heap whose root is the worst, inside the request's own stretch of the output arrays, [r * width ..).
  * At the end each stretch is sorted and the stretches are moved together. */
@@ -19,6 +19,7 @@ struct search {
     int32_t first, rows, width; /* rows of this chunk, padded to lanes */
     float *logits;              /* [codes, width] in the shared block */
     double *lse;                /* [ROWS_MOST] */
+    double *partial;            /* [parts, ROWS_MOST] log-sum-exp of a part of the codes */
     int32_t *kept;              /* [requests] candidates in the heap */
     double *cut_top, *cut_sum;  /* [requests] running log-sum-exp of what was dropped */
 };
@@ -57,17 +58,6 @@ static float logit_at(const struct search *t, uint32_t code, int32_t row)
     return t->logits[(int64_t)code * t->width + row];
 }
 
-static double lse_of_all(const struct search *t, int32_t row)
-{
-    float top = logit_at(t, 0, row);
-    for (int32_t c = 1; c < t->a->codes; c++)
-        top = logit_at(t, (uint32_t)c, row) > top ? logit_at(t, (uint32_t)c, row) : top;
-    double sum = 0;
-    for (int32_t c = 0; c < t->a->codes; c++)
-        sum += (double)expf(logit_at(t, (uint32_t)c, row) - top);
-    return top + log(sum);
-}
-
 static double lse_of_children(const struct search *t, int32_t row)
 {
     const struct trie_level *level = &t->a->trie->level[t->a->level];
@@ -83,12 +73,40 @@ static double lse_of_children(const struct search *t, int32_t row)
     return top + log(sum);
 }
 
-static void lse_part(void *arg, int part, int parts)
+static void children_part(void *arg, int part, int parts)
 {
     const struct search *t = arg;
     struct span s = pool_span(t->rows, 1, part, parts);
     for (int64_t i = s.begin; i < s.end; i++)
-        t->lse[i] = t->a->renormalise ? lse_of_children(t, (int32_t)i) : lse_of_all(t, (int32_t)i);
+        t->lse[i] = lse_of_children(t, (int32_t)i);
+}
+
+/* Each part of the codes on its own, then joined in order: a part is a multiple of 12 codes whatever the rows. */
+static void all_part(void *arg, int part, int parts)
+{
+    const struct search *t = arg;
+    struct span s = pool_span(t->a->codes, 12, part, parts);
+    if (s.end > s.begin)
+        cpu.simd->columns_lse(t->logits + s.begin * t->width, (int32_t)(s.end - s.begin), t->width, t->partial + (int64_t)part * ROWS_MOST);
+    for (int32_t i = 0; i < t->width && s.end <= s.begin; i++)
+        t->partial[(int64_t)part * ROWS_MOST + i] = -INFINITY;
+}
+
+static void softmax_sums(const struct search *t, int parts)
+{
+    if (t->a->renormalise) {
+        pool_run(children_part, (void *)(uintptr_t)t, parts_for(t->rows, 4096));
+        return;
+    }
+    pool_run(all_part, (void *)(uintptr_t)t, parts);
+    for (int32_t i = 0; i < t->rows; i++) {
+        double top = t->partial[i], sum = 0;
+        for (int part = 1; part < parts; part++)
+            top = fmax(top, t->partial[(int64_t)part * ROWS_MOST + i]);
+        for (int part = 0; part < parts; part++)
+            sum += exp(t->partial[(int64_t)part * ROWS_MOST + i] - top);
+        t->lse[i] = top + log(sum);
+    }
 }
 
 /* ---- the heap of a request ---- */
@@ -240,6 +258,7 @@ static void start(struct search *t, struct arena *shared)
 {
     int32_t requests = t->a->in->requests;
     t->lse = (double *)(void *)arena_take(shared, 2 * ROWS_MOST);
+    t->partial = (double *)(void *)arena_take(shared, 2 * (int64_t)ROWS_MOST * cpu.threads);
     t->cut_top = (double *)(void *)arena_take(shared, 2 * (int64_t)requests);
     t->cut_sum = (double *)(void *)arena_take(shared, 2 * (int64_t)requests);
     t->kept = (int32_t *)(void *)arena_take(shared, requests);
@@ -263,8 +282,9 @@ void cpu_beam_step(const struct beam_step *a)
     for (t.first = 0; t.first < total; t.first += chunk) {
         t.rows = total - t.first < chunk ? total - t.first : chunk;
         t.width = round_up(t.rows, lanes);
-        pool_run(logits_part, &t, parts_for(a->codes, (int64_t)t.width * a->head->cols / 16));
-        pool_run(lse_part, &t, parts_for(t.rows, (int64_t)a->codes * 16));
+        int parts = parts_for(a->codes, (int64_t)t.width * a->head->cols / 16);
+        pool_run(logits_part, &t, parts);
+        softmax_sums(&t, parts);
         pool_run(choose_part, &t, parts_for(a->in->requests, 65536));
     }
     pool_run(sort_part, &t, parts_for(a->in->requests, (int64_t)a->width * 16));

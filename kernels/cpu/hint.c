@@ -89,12 +89,9 @@ static void fill_scores(const struct hint *t, const struct hint_work *w, const s
     const struct hint_attention *a = t->a;
     const float *q = p->q + (int64_t)pass * a->heads * a->width;
     const float *bias = t->bias ? t->bias + p->head * bias_length(&t->table) + t->table.keys - 1 + a->passes + first : NULL;
-    for (int32_t k = 0; k < p->keys; k++) {
-        float score = cpu.simd->dot(q, p->k + (int64_t)k * a->k_stride, a->width), *s = w->s + (int64_t)k * width;
-        const float *mask = k < a->passes ? NULL : w->mask + (int64_t)(k - a->passes) * width;
-        for (int32_t i = 0; i < width; i++)
-            s[i] = score + (bias ? bias[i - k] : 0.0f) + (mask ? mask[i] : 0.0f);
-    }
+    for (int32_t k = 0; k < p->keys; k++)
+        w->score[k] = cpu.simd->dot(q, p->k + (int64_t)k * a->k_stride, a->width);
+    cpu.simd->hint_scores(&(struct hint_tile){w->s, w->score, bias, w->mask, p->keys, a->passes, width});
 }
 
 static int64_t out_token(const struct hint_attention *a, const struct hint_pair *p, int32_t pass, int32_t first)
@@ -125,12 +122,10 @@ static void score_grads(const struct hint *t, const struct hint_work *w, const s
     const struct hint_attention *a = t->a;
     int64_t q_row = (int64_t)a->heads * a->width, at = p->q - act_data(a->q) + pass * q_row;
     float *dk = act_data(t->g->dk) + (p->k - act_data(a->k));
+    cpu.simd->row_sums(w->dscore, w->dp, p->keys, width);
     for (int32_t k = 0; k < p->keys; k++) {
-        float sum = 0;
-        for (int32_t i = 0; i < width; i++)
-            sum += w->dp[(int64_t)k * width + i];
-        cpu.simd->axpy(act_data(t->g->dq) + at, sum, p->k + (int64_t)k * a->k_stride, a->width);
-        cpu.simd->axpy(dk + (int64_t)k * a->k_stride, sum, p->q + pass * q_row, a->width);
+        cpu.simd->axpy(act_data(t->g->dq) + at, w->dscore[k], p->k + (int64_t)k * a->k_stride, a->width);
+        cpu.simd->axpy(dk + (int64_t)k * a->k_stride, w->dscore[k], p->q + pass * q_row, a->width);
     }
 }
 

@@ -8,9 +8,14 @@
 
 #include "simd.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 typedef float vf __attribute__((vector_size(LANES * 4), may_alias));
 typedef float vfu __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(LANES * 4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(LANES * 4), may_alias));
 typedef double vd __attribute__((vector_size(LANES * 8)));
 
 #define INLINE static inline __attribute__((always_inline))
@@ -39,13 +44,40 @@ INLINE vf splat(float x)
 {
     return x - (vf){0};
 }
-INLINE vf choose(vi mask, vf yes, vf no)
-{
-    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
-}
+/* The one place where gcc needs to be told the instruction: it makes three of a vector maximum written with masks. */
+#if LANES == 16 && defined(__AVX512F__)
 INLINE vf larger(vf a, vf b)
 {
-    return choose(a > b, a, b);
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+}
+INLINE vf smaller(vf a, vf b)
+{
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+}
+#elif LANES == 8 && defined(__AVX2__)
+INLINE vf larger(vf a, vf b)
+{
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+}
+INLINE vf smaller(vf a, vf b)
+{
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+}
+#else
+INLINE vf larger(vf a, vf b)
+{
+    vi mask = a > b;
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+}
+INLINE vf smaller(vf a, vf b)
+{
+    vi mask = a < b;
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+}
+#endif
+INLINE vf zero_below(vf x, float limit, vf y)
+{
+    return (vf)((vi)y & ~(x < splat(limit)));
 }
 INLINE float add_lanes(vf x)
 {
@@ -57,14 +89,12 @@ INLINE float add_lanes(vf x)
     return t[0];
 }
 
-/* exp to about 1e-7 relative: x = n ln 2 + r, a polynomial of degree 6 in r, n put into the exponent. Below -87 the result is 0. */
+/* exp to about 1e-7 relative: x = n ln 2 + r, a polynomial of degree 6 in r, n put into the exponent. Adding 1.5 * 2^23 rounds to a whole
+ * number and leaves it in the low bits. Below -87 the result is 0. */
 INLINE vf expo(vf x)
 {
-    vf in = choose(x > splat(88.0f), splat(88.0f), x);
-    in = choose(in < splat(-87.0f), splat(-87.0f), in);
-    vf scaled = in * 1.44269504088896341f;
-    vi n = __builtin_convertvector(scaled + choose(scaled < splat(0.0f), splat(-0.5f), splat(0.5f)), vi);
-    vf whole = __builtin_convertvector(n, vf);
+    vf in = smaller(larger(x, splat(-87.0f)), splat(88.0f));
+    vf rounded = in * 1.44269504088896341f + 12582912.0f, whole = rounded - 12582912.0f;
     vf r = in - whole * 0.693359375f;
     r = r - whole * -2.12194440e-4f;
     vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -73,8 +103,8 @@ INLINE vf expo(vf x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     vf y = p * (r * r) + r + 1.0f;
-    y = y * (vf)((n + 127) << 23);
-    return choose(x < splat(-87.0f), splat(0.0f), y);
+    y = y * (vf)(((vu)rounded << 23) + (127u << 23));
+    return zero_below(x, -87.0f, y);
 }
 
 /* ---- matrix product ---- */
@@ -235,21 +265,24 @@ static void transpose(float *y, int32_t width, const float *x, int64_t ld, int32
 
 static void columns(const struct columns *t)
 {
-    for (int32_t i = 0; i < t->width; i += LANES) {
+    int32_t keys = t->keys;
+    int64_t width = t->width;
+    for (int64_t i = 0; i < width; i += LANES) {
         vf top = splat(-INFINITY), sum = splat(0.0f);
         float *s = t->s + i;
-        for (int32_t j = 0; j < t->keys; j++) {
-            vf x = load(s + (int64_t)j * t->width);
-            if (t->bias) {
-                x += load(t->bias + i - j);
-                store(s + (int64_t)j * t->width, x);
+        const float *bias = t->bias ? t->bias + i : NULL;
+        for (int32_t j = 0; j < keys; j++) {
+            vf x = load(s + j * width);
+            if (bias) {
+                x += load(bias - j);
+                store(s + j * width, x);
             }
             top = larger(x, top);
         }
-        vf base = choose(top < splat(-3e38f), splat(0.0f), top);
-        for (int32_t j = 0; j < t->keys; j++) {
-            vf e = expo(load(s + (int64_t)j * t->width) - base);
-            store(s + (int64_t)j * t->width, e);
+        vf base = larger(top, splat(-3e38f)); /* all masked: exponentials of -inf, sum 0 */
+        for (int32_t j = 0; j < keys; j++) {
+            vf e = expo(load(s + j * width) - base);
+            store(s + j * width, e);
             sum += e;
         }
         store(t->top + i, base);
@@ -257,28 +290,85 @@ static void columns(const struct columns *t)
     }
 }
 
+/* Log-sum-exp of every column, the exponentials summed in runs of 32 in single precision and the runs in double. */
+static void columns_lse(const float *s, int32_t keys, int64_t width, double *lse)
+{
+    for (int64_t i = 0; i < width; i += LANES) {
+        vf top = load(s + i);
+        for (int32_t j = 1; j < keys; j++)
+            top = larger(load(s + i + j * width), top);
+        vd total = {0};
+        for (int32_t j = 0; j < keys; j += 32) {
+            vf sum = splat(0.0f);
+            for (int32_t k = j; k < j + 32 && k < keys; k++)
+                sum += expo(load(s + i + k * width) - top);
+            total += __builtin_convertvector(sum, vd);
+        }
+        for (int l = 0; l < LANES; l++)
+            lse[i + l] = (double)top[l] + log(total[l]);
+    }
+}
+
 static void columns_grad(const struct columns_grad *t)
 {
-    for (int32_t i = 0; i < t->width; i += LANES) {
-        vf lse = load(t->lse + i), delta = load(t->delta + i);
-        for (int32_t j = 0; j < t->keys; j++) {
-            int64_t at = (int64_t)j * t->width + i;
-            vf x = load(t->s + at), dp = load(t->dp + at);
-            if (t->bias)
-                x += load(t->bias + i - j);
+    const float *lse_at = t->lse, *delta_at = t->delta, *keep = t->keep;
+    int32_t keys = t->keys;
+    int64_t width = t->width;
+    for (int64_t i = 0; i < width; i += LANES) {
+        vf lse = load(lse_at + i), delta = load(delta_at + i);
+        const float *bias = t->bias ? t->bias + i : NULL;
+        float *dbias = t->dbias ? t->dbias + i : NULL, *s = t->s + i, *dp_at = t->dp + i;
+        for (int32_t j = 0; j < keys; j++) {
+            vf x = load(s + j * width), dp = load(dp_at + j * width);
+            if (bias)
+                x += load(bias - j);
             vf p = expo(x - lse), kept = p;
-            if (t->keep) {
-                vf keep = load(t->keep + at);
-                dp *= keep;
-                kept *= keep;
+            if (keep) {
+                vf factor = load(keep + i + j * width);
+                dp *= factor;
+                kept *= factor;
             }
             vf ds = p * (dp - delta);
-            store(t->s + at, kept);
-            store(t->dp + at, ds);
-            if (t->dbias)
-                store(t->dbias + i - j, load(t->dbias + i - j) + ds);
+            store(s + j * width, kept);
+            store(dp_at + j * width, ds);
+            if (dbias)
+                store(dbias - j, load(dbias - j) + ds);
         }
     }
+}
+
+static void hint_scores(const struct hint_tile *t)
+{
+    int32_t keys = t->keys, passes = t->passes;
+    int64_t width = t->width;
+    for (int32_t k = 0; k < keys; k++) {
+        const float *bias = t->bias ? t->bias - k : NULL, *mask = k < passes ? NULL : t->mask + (k - passes) * width;
+        vf score = splat(t->score[k]);
+        for (int64_t i = 0; i < width; i += LANES) {
+            vf x = score;
+            if (bias)
+                x += load(bias + i);
+            if (mask)
+                x += load(mask + i);
+            store(t->s + k * width + i, x);
+        }
+    }
+}
+
+static void row_sums(float *y, const float *x, int32_t rows, int64_t width)
+{
+    for (int32_t r = 0; r < rows; r++) {
+        vf sum = splat(0.0f);
+        for (int64_t i = 0; i < width; i += LANES)
+            sum += load(x + r * width + i);
+        y[r] = add_lanes(sum);
+    }
+}
+
+static void multiply(float *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] *= x[i];
 }
 
 /* mix_uniform >= rate, decided on the 24 bits themselves: rate * 2^24 is exact. */
@@ -320,10 +410,12 @@ static float dot(const float *a, const float *b, int64_t n)
         s0 += load(a + i) * load(b + i);
         s1 += load(a + i + LANES) * load(b + i + LANES);
     }
-    for (; i < n; i += LANES) {
-        int64_t left = n - i < LANES ? n - i : LANES;
-        s0 += load_some(a + i, left) * load_some(b + i, left);
+    if (i + LANES <= n) {
+        s0 += load(a + i) * load(b + i);
+        i += LANES;
     }
+    if (i < n)
+        s1 += load_some(a + i, n - i) * load_some(b + i, n - i);
     return add_lanes(s0 + s1);
 }
 
@@ -541,7 +633,11 @@ const struct simd SIMD_TABLE = {
     .product = product,
     .transpose = transpose,
     .columns = columns,
+    .columns_lse = columns_lse,
     .columns_grad = columns_grad,
+    .hint_scores = hint_scores,
+    .row_sums = row_sums,
+    .multiply = multiply,
     .keep = keep,
     .hints = hints,
     .dot = dot,

@@ -23,7 +23,7 @@ struct loss {
     float *label, *lse;         /* [chunk] logit of the label, log-sum-exp */
 };
 
-/* Scratch of a thread: [slice / TILE][chunk][TILE] exponentials, then [chunk, d] of dx. */
+/* Scratch of a thread: [slice / TILE][chunk][TILE] exponentials, then [chunk, d] of dx, then panels. */
 static float *tile_at(const struct loss *t, int part, int32_t tile)
 {
     return cpu.scratch[part] + (int64_t)tile * t->chunk * TILE;
@@ -32,6 +32,12 @@ static float *tile_at(const struct loss *t, int part, int32_t tile)
 static float *dx_of(const struct loss *t, int part)
 {
     return cpu.scratch[part] + (int64_t)t->slice * t->chunk;
+}
+
+/* What is left for the products' panels. */
+static struct arena rest_of(const struct loss *t, int part)
+{
+    return (struct arena){cpu.scratch[part], ((int64_t)t->slice + t->d) * t->chunk};
 }
 
 static int32_t source_row(const struct head_loss *a, int32_t i)
@@ -70,8 +76,8 @@ static void logits_part(void *arg, int part, int parts)
         if (columns <= 0)
             return;
         float *logits = tile_at(t, part, tile);
-        cpu_sgemm(&(struct sgemm){false, true, t->rows, columns, t->d, a->scale, t->x, t->d,
-                                  a->head->master + (int64_t)(a->first + column) * t->d, t->d, 0.0f, logits, TILE, false});
+        cpu_gemm(&(struct sgemm){false, true, t->rows, columns, t->d, a->scale, t->x, t->d,
+                                 a->head->master + (int64_t)(a->first + column) * t->d, t->d, 0.0f, logits, TILE, false}, rest_of(t, part));
         exponentials(t, logits, column, columns, (int64_t)column / TILE);
     }
 }
@@ -122,10 +128,11 @@ static void gradient_part(void *arg, int part, int parts)
         float *g = tile_at(t, part, tile);
         int64_t at = (int64_t)(a->first + column) * t->d;
         tile_gradient(t, g, column, columns);
-        cpu_sgemm(&(struct sgemm){false, false, t->rows, t->d, columns, 1.0f, g, TILE, a->head->master + at, t->d,
-                                  tile > 0 ? 1.0f : 0.0f, dx_of(t, part), t->d, false});
+        cpu_gemm(&(struct sgemm){false, false, t->rows, t->d, columns, 1.0f, g, TILE, a->head->master + at, t->d, tile > 0 ? 1.0f : 0.0f,
+                                 dx_of(t, part), t->d, false}, rest_of(t, part));
         if (a->head->grad)
-            cpu_sgemm(&(struct sgemm){true, false, columns, t->d, t->rows, 1.0f, g, TILE, t->x, t->d, 1.0f, a->head->grad + at, t->d, false});
+            cpu_gemm(&(struct sgemm){true, false, columns, t->d, t->rows, 1.0f, g, TILE, t->x, t->d, 1.0f, a->head->grad + at, t->d, false},
+                     rest_of(t, part));
     }
 }
 
@@ -170,7 +177,8 @@ static double run_chunk(struct loss *t, int parts)
 /* As many rows as fit: exponentials and dx in a thread's block; x, maxima and sums in the shared one. */
 static int32_t chunk_rows(const struct loss *t, int parts)
 {
-    int64_t tiles = (int64_t)t->slice / TILE * parts, own = CPU_SCRATCH / ((int64_t)t->slice + t->d + 16);
+    int64_t panels = (TILE + 64) * ((int64_t)t->d + 16);
+    int64_t tiles = (int64_t)t->slice / TILE * parts, own = (CPU_SCRATCH - panels) / ((int64_t)t->slice + t->d + 16);
     int64_t both = CPU_SCRATCH / (t->d + 2 * tiles + 2) - 16, most = own < both ? own : both;
     CHECK(most >= 1);
     most = most < CHUNK_MOST ? most : CHUNK_MOST;

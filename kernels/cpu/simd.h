@@ -54,6 +54,13 @@ struct keep_tile {
     struct dropout drop;
 };
 
+/* Tile [keys, width] of hint attention: s[k, i] = score[k] + bias at (first query, k) + mask[k - passes, i] for k >= passes. */
+struct hint_tile {
+    float *s;
+    const float *score, *bias, *mask; /* bias as in struct columns, or NULL */
+    int32_t keys, passes, width;
+};
+
 /* Rows first..end of an elementwise op on [n, d] data; dropout index = element of x. */
 struct norm_rows {
     float *r_out, *y;
@@ -88,7 +95,11 @@ struct simd {
     /* y[c * width + r] = x[r * ld + c]; rows <= r < width are zero */
     void (*transpose)(float *y, int32_t width, const float *x, int64_t ld, int32_t rows, int32_t cols);
     void (*columns)(const struct columns *t);
+    void (*columns_lse)(const float *s, int32_t keys, int64_t width, double *lse); /* of every column; s is kept */
     void (*columns_grad)(const struct columns_grad *t);
+    void (*hint_scores)(const struct hint_tile *t);
+    void (*row_sums)(float *y, const float *x, int32_t rows, int64_t width); /* width a multiple of lanes */
+    void (*multiply)(float *y, const float *x, int64_t n);                  /* y *= x */
     void (*keep)(const struct keep_tile *t);
     void (*hints)(const struct keep_tile *t); /* keep = 0 where mix_uniform(seed, ..) < rate, else -inf */
     float (*dot)(const float *a, const float *b, int64_t n);
