@@ -53,10 +53,12 @@ struct engine_hit {
     double log_prefix, log_share;
 };
 
+struct engine_plan; /* what engine_prepare found out; nobody else's */
+
 struct engine_query {
     /* set by the caller; strings live until engine_run returns */
     enum engine_task task;
-    enum engine_mode mode;
+    enum engine_mode mode; /* recommend: hybrid reads as generative (a history has no words), lexical is ERR_INVALID */
     const char *text; /* search */
     const struct engine_past *history; /* recommend, oldest first */
     int32_t history_count;
@@ -69,7 +71,8 @@ struct engine_query {
     /* set by engine_prepare */
     int32_t *tokens;
     int32_t token_count; /* what batching counts; 0 = this query needs no device */
-    int32_t beam;        /* the width that will be used */
+    int32_t beam;        /* the width that will be used; 0 = none (lexical) */
+    struct engine_plan *plan; /* in arena */
     /* results, in arena */
     struct err err; /* code ERR_NONE = fine */
     struct engine_hit *hits;
@@ -77,7 +80,7 @@ struct engine_query {
     int64_t generation;
     bool truncated;  /* the input was cut to what the model reads */
     bool exhaustive; /* no candidate was cut */
-    bool fallback_used;              /* recommend: popular items, since no history entry was known */
+    bool fallback_used; /* recommend: popular items, since no history entry was known; their score is 1 / (60 + rank) */
     const char *const *used_history; /* ids */
     int32_t used_count;
     const char *const *unknown_history;

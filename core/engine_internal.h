@@ -1,0 +1,116 @@
+/* engine_internal.h: what the files of the engine share.
+ *
+ *   engine_open.c        bundle -> parts -> catalogue -> first generation        engine_device.c   one thread for all numeric work
+ *   engine_fill.c        a new catalogue from the bundle's documents             engine_generation.c  sorted IDs, trie, the swapped pointer
+ *   engine_prepare.c     a query judged and tokenised                            engine_encode.c   the indexer on texts
+ *   engine_run.c         batches on the device                                   engine_index.c    POST /index below HTTP
+ *   engine_answer.c      rankings to hits                                        engine_vectors.c  stored vectors of new documents
+ *   engine.c             documents one by one, state
+ *
+ * Everything of struct engine is written by engine_open and constant afterwards, except what lies behind publisher, catalogue and device,
+ * which guard themselves, and the scratch of task models and indexer, which belongs to the device thread. */
+#ifndef SEMINDEX_ENGINE_INTERNAL_H
+#define SEMINDEX_ENGINE_INTERNAL_H
+
+#include "engine.h"
+#include "catalog/catalog.h"
+#include "engine_device.h"
+#include "engine_generation.h"
+#include "learn/lmindexer.h"
+#include "model/bundle.h"
+#include "retrieve/beam.h"
+#include "retrieve/history.h"
+#include "text/tokenizer.h"
+
+enum { ENGINE_TASKS = 2 };
+
+struct task_model {
+    struct t5 *model; /* NULL: the bundle lacks it */
+    struct code_layout layout;
+    struct t5_work *work; /* work, beam, tokens, offsets: the device thread's */
+    struct beam *beam;
+    int32_t *tokens, *offsets;
+    int32_t max_tokens; /* that it reads of one query, EOS included */
+    int32_t beam_rows;  /* beams of one batch together */
+    struct history_rule history;
+};
+
+struct indexer {
+    struct t5 *model; /* NULL: the bundle lacks it */
+    struct lm_work *work; /* from here on the device thread's */
+    int32_t max_tokens, tokens, rows; /* of a document; of a batch */
+    int32_t *batch_tokens, *batch_offsets, *prefix, *assigned;
+    float *hidden; /* [rows, D] */
+};
+
+struct vectors; /* engine_vectors.c */
+
+struct engine {
+    struct engine_options options;
+    char *names[3]; /* the options' strings */
+    struct bundle *bundle;
+    const struct backend *be;
+    struct device *device;
+    struct tokenizer *tokenizer;
+    struct code_layout layout; /* of the IDs: base 0, L + 1 positions, trained codes of each */
+    struct task_model task[ENGINE_TASKS]; /* by enum engine_task */
+    struct indexer indexer;
+    struct catalog *catalog;
+    struct publisher *publisher;
+    struct vectors *vectors;
+    int64_t model_bytes;
+    char model_digest[65], id_digest[65];
+};
+
+/* ---- a query's inner life; in the query's arena, made by engine_prepare ---- */
+
+struct plan_entry { /* one known entry of a history */
+    const char *id;   /* NULL: free text */
+    int64_t number;
+    uint32_t codes[CATALOG_CODES_MAX];
+    bool trained;
+    const int32_t *tokens; /* free text for the indexer */
+    int32_t token_count;
+    float *vector;         /* of a free text, once encoded */
+    const char *text;      /* what a model of texts reads */
+};
+struct engine_plan {
+    struct plan_entry *entry;
+    int32_t entries;
+    bool encode;            /* free texts wait for the indexer before there are tokens */
+    int64_t *excluded;      /* document numbers, rising */
+    int32_t excluded_count;
+    int32_t width;          /* of the search: beam, and room for what is excluded */
+    const float *profile;   /* [indexer D] mean of the history's vectors, or NULL */
+};
+
+/* ---- rankings before documents are fetched ---- */
+
+struct ranked {
+    int64_t number;
+    double score;
+    bool trained;
+    double log_prefix, log_share;
+    uint32_t codes[CATALOG_CODES_MAX]; /* as stored: the suffix itself */
+    int32_t generative_rank, lexical_rank;
+    double generative_score, lexical_score;
+};
+struct ranking {
+    struct ranked *hit;
+    int32_t count;
+};
+
+/* Tokens of a recommendation whose entries are all encoded. */
+void engine_plan_tokens(struct engine *g, struct engine_query *q);
+/* From rankings to hits: fuses, cuts to the window, fetches documents. generative may be empty. */
+void engine_answer(struct engine *g, struct engine_query *q, const struct generation *gen, const struct ranking *generative);
+
+/* Stored vectors of documents, kept in memory up to a bound. Device thread only, except engine_vectors_forget. */
+struct vectors *engine_vectors_open(struct catalog *c, int32_t size);
+void engine_vectors_close(struct vectors *v);
+void engine_vectors_forget(struct vectors *v); /* what is kept may be stale: any thread */
+/* Makes the vectors of numbers[n] available until the next fetch; NULL from engine_vectors_of where none is stored. */
+void engine_vectors_fetch(struct vectors *v, const int64_t *numbers, int32_t n);
+const float *engine_vectors_of(const struct vectors *v, int64_t number);
+
+#endif
