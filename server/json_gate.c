@@ -243,10 +243,11 @@ static int compare_keys(const void *a, const void *b)
 /* Refuses an object whose decoded keys are not distinct. Equal hashes of different keys may stand between equal ones: compare the run. */
 static int check_keys(struct gate *g, const struct frame *f)
 {
-    struct key *k = g->keys + f->first_key;
     size_t n = g->key_count - f->first_key;
-    if (n > 1)
-        qsort(k, n, sizeof *k, compare_keys);
+    if (n < 2)
+        return 0;
+    struct key *k = g->keys + f->first_key;
+    qsort(k, n, sizeof *k, compare_keys);
     for (size_t i = 1; i < n; i++)
         for (size_t j = i; j > 0 && k[j - 1].hash == k[i].hash; j--)
             if (k[j - 1].size == k[i].size && memcmp(g->bytes.data + k[j - 1].begin, g->bytes.data + k[i].begin, k[i].size) == 0)
