@@ -6,9 +6,9 @@
 #include "learn_internal.h"
 #include "../base/file.h"
 #include "../base/hash.h"
-#include "../data/json_text.h"
 #include "../model/model_file.h"
 
+#include <cjson/cJSON.h>
 #include <string.h>
 
 static void fill_suffixes(const struct learn *s, struct id_table *ids)
@@ -38,18 +38,29 @@ static void ids_of(const struct learn *s, struct id_table *ids)
     fill_suffixes(s, ids);
 }
 
+static void print_document(FILE *out, const struct document *d)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "id", d->id);
+    if (d->title)
+        cJSON_AddStringToObject(o, "title", d->title);
+    if (d->text)
+        cJSON_AddStringToObject(o, "text", d->text);
+    if (d->attributes)
+        cJSON_AddRawToObject(o, "attributes", d->attributes);
+    char *line = cJSON_PrintUnformatted(o);
+    fprintf(out, "%s\n", line);
+    cJSON_free(line);
+    cJSON_Delete(o);
+}
+
 static int write_documents(const struct learn *s, const char *path, struct err *e)
 {
     struct file_out out;
     if (file_out_open(&out, path, e) < 0)
         return -1;
-    struct str line = {0};
-    for (int32_t i = 0; i < s->n; i++) {
-        str_clear(&line);
-        json_text_document(&line, &s->corpus.documents[i]);
-        fprintf(out.stream, "%s\n", line.data);
-    }
-    str_free(&line);
+    for (int32_t i = 0; i < s->n; i++)
+        print_document(out.stream, &s->corpus.documents[i]);
     return file_out_commit(&out, e);
 }
 
