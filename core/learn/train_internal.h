@@ -1,0 +1,68 @@
+/* train_internal.h: what one `train` run owns, shared by train.c (the run) and the tasks (train_search.c, train_recommend.c). */
+#ifndef SEMINDEX_TRAIN_INTERNAL_H
+#define SEMINDEX_TRAIN_INTERNAL_H
+
+#include "../data/corpus.h"
+#include "../model/bundle.h"
+#include "../model/t5.h"
+#include "../retrieve/trie.h"
+#include "../runs.h"
+#include "../text/tokenizer.h"
+#include "../retrieve/ranker.h"
+#include "trainer.h"
+
+struct train {
+    struct train_options o; /* defaults filled in */
+    const struct run *run;
+    const struct backend *be;
+    struct bundle *bundle;
+    struct corpus corpus;
+    struct id_table ids;
+    struct trie *trie;            /* over ids; documents are rows of ids */
+    int32_t *row;                 /* [corpus.count] row in ids of each document, or -1 */
+    struct tokenizer *tokenizer;  /* NULL until a task asks for it */
+    struct code_layout layout;    /* of the task model */
+    struct t5 *model;
+    char *checkpoint, *settings;
+};
+
+/* Codes of a row of ids [positions]. */
+static inline const uint32_t *train_codes(const struct train *t, int32_t row)
+{
+    return t->ids.codes + (int64_t)row * t->ids.positions;
+}
+
+/* ---- train_open.c: bundle, corpus, IDs, models ---- */
+int train_open(struct train *t, struct err *e);
+void train_close(struct train *t);
+int train_open_tokenizer(struct train *t, struct err *e);
+/* The indexer's weights with code rows for every position, the suffix's drawn at random. Sets layout and model. */
+int train_model_from_indexer(struct train *t, struct err *e);
+/* A small T5 without text vocabulary; its code rows start from the indexer's where there is one. Sets layout and model. */
+int train_model_own(struct train *t, struct err *e);
+
+/* ---- a task: where samples come from ---- */
+struct task; /* each task's own */
+struct task_kind {
+    const char *part;  /* "search" */
+    struct task *(*open)(struct train *t, struct err *e); /* makes t->model; NULL with e */
+    void (*close)(struct task *task);
+    struct trainer_source (*source)(struct task *task);
+    uint64_t (*digest)(const struct task *task);          /* of all that samples are drawn from */
+    char *(*settings)(const struct task *task);           /* JSON object for the part; caller frees */
+    int (*put_files)(struct task *task, struct err *e);   /* further files of the bundle, or NULL */
+};
+extern const struct task_kind task_search, task_recommend;
+
+/* ---- validation, shared: Recall@10 of single targets by the beam alone ---- */
+struct validation {
+    int32_t count;
+    int32_t *tokens, *offsets; /* packed inputs */
+    int32_t *target;           /* row of ids */
+    int32_t **left_out;        /* rows that are no answers (a history), ended by -1; NULL = none */
+    int32_t longest;
+};
+int validation_recall(struct train *t, const struct validation *v, double *recall, struct err *e);
+void validation_free(struct validation *v);
+
+#endif

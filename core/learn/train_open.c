@@ -1,0 +1,302 @@
+/* train_open.c: what a task training run stands on: defaults, bundle, corpus, IDs and their trie, and the model it starts from.
+ *
+ * Documents of the corpus and rows of ids.tsv are matched by name, so a corpus may hold more or other documents than the bundle; only those
+ * with an ID can be a target. The layout of a task model's code rows: positions 1..L as the indexer has them, then the suffix, whose
+ * vocabulary is the largest suffix given out plus one. The indexer's rows of the learned positions come first in both, so they are copied
+ * as they stand. Ownership: struct train owns all; train_close takes any state that train_open left. */
+#include "train_internal.h"
+
+#include "../base/file.h"
+#include "../model/model_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BEAM_WIDTH = 20, VALIDATION_ROWS = 64 };
+
+/* ---- defaults ---- */
+
+static void fill_i32(int32_t *field, int32_t value)
+{
+    if (*field <= 0)
+        *field = value;
+}
+
+static void fill_f64(double *field, double value)
+{
+    if (*field <= 0)
+        *field = value;
+}
+
+static void fill_defaults(struct train_options *o)
+{
+    bool recommend = o->task == TRAIN_RECOMMEND;
+    if (o->text_history)
+        o->own = false;
+    fill_i32(&o->d_model, 64);
+    fill_i32(&o->d_ff, 4 * o->d_model);
+    fill_i32(&o->d_kv, 16);
+    fill_i32(&o->heads, 4);
+    fill_i32(&o->encoder_layers, 2);
+    fill_i32(&o->decoder_layers, 2);
+    fill_i32(&o->max_history, 20);
+    fill_i32(&o->max_tokens, recommend && o->text_history ? 256 : 32);
+    fill_i32(&o->batch, 256);
+    fill_i32(&o->validations, 10);
+    fill_i32(&o->patience, 3);
+    fill_i32(&o->pseudo_per_document, 15);
+    fill_f64(&o->lr, recommend ? 2e-3 : 1e-3);
+    fill_f64(&o->validation_share, 0.02);
+    fill_f64(&o->checkpoint_s, 20);
+    o->dropout = o->dropout < 0 ? 0 : o->dropout > 0 ? o->dropout : 0.1;
+    o->teacher_share = o->teacher_share < 0 ? 0 : o->teacher_share > 0 ? o->teacher_share : 0.5;
+    if (o->seed == 0)
+        o->seed = 1;
+}
+
+static int check_options(const struct train_options *o, struct err *e)
+{
+    if (o->label_smoothing < 0 || o->label_smoothing >= 1)
+        return err_set(e, ERR_USAGE, "label smoothing %g: must be at least 0 and below 1", o->label_smoothing);
+    if (o->dropout >= 1)
+        return err_set(e, ERR_USAGE, "dropout %g: must be below 1", o->dropout);
+    if (o->batch > 1 << 16 || o->max_tokens > 1 << 16 || o->max_history > 1 << 12)
+        return err_set(e, ERR_USAGE, "batch, input tokens and history are bounded by 65536, 65536 and 4096; given are %d, %d and %d", o->batch,
+                       o->max_tokens, o->max_history);
+    if (o->teacher_share > 1 || o->validation_share >= 1)
+        return err_set(e, ERR_USAGE, "shares must be below 1");
+    return 0;
+}
+
+/* ---- IDs ---- */
+
+static int read_ids(struct train *t, struct err *e)
+{
+    const char *path = bundle_file(t->bundle, "ids.tsv");
+    if (path == NULL)
+        return err_set(e, ERR_CONFLICT, "%s: the bundle has no IDs; run learn-ids first", t->o.model);
+    if (id_table_read(&t->ids, path, NULL, e) != 0)
+        return -1;
+    if (t->ids.count == 0)
+        return err_set(e, ERR_DATA, "%s: holds no document", path);
+    t->trie = trie_build(t->ids.codes, NULL, (uint32_t)t->ids.count, t->ids.positions, e);
+    return t->trie == NULL ? -1 : 0;
+}
+
+static int match_rows(struct train *t, struct err *e)
+{
+    struct string_map *rows = string_map_init(t->ids.count);
+    int32_t found = 0;
+    for (int32_t i = 0; i < t->ids.count; i++)
+        string_map_put(rows, t->ids.name[i], strlen(t->ids.name[i]), i);
+    t->row = xcalloc((size_t)t->corpus.count + 1, sizeof *t->row);
+    for (int32_t i = 0; i < t->corpus.count; i++) {
+        const char *id = t->corpus.documents[i].id;
+        t->row[i] = string_map_get(rows, id, strlen(id));
+        found += t->row[i] >= 0;
+    }
+    string_map_free(rows);
+    if (found == 0)
+        return err_set(e, ERR_DATA, "%s: none of its %d documents has an ID in %s", t->o.data, t->corpus.count, t->o.model);
+    if (found < t->corpus.count)
+        run_note(t->run, "%d of %d documents have an ID; the others are left out", found, t->corpus.count);
+    return 0;
+}
+
+static char *checkpoint_path(const struct train *t, struct err *e)
+{
+    size_t size = strlen(t->o.model);
+    while (size > 1 && t->o.model[size - 1] == '/')
+        size--;
+    char *folder = xprintf("%.*s.work", (int)size, t->o.model), *path = NULL;
+    if (file_mkdirs(folder, e) == 0)
+        path = xprintf("%s/train-%s.checkpoint", folder, t->o.task == TRAIN_SEARCH ? "search" : "recommend");
+    free(folder);
+    return path;
+}
+
+int train_open(struct train *t, struct err *e)
+{
+    char message[256];
+    fill_defaults(&t->o);
+    if (check_options(&t->o, e) != 0)
+        return -1;
+    t->be = backend_open(t->o.device ? t->o.device : "auto", t->o.threads, message, sizeof message);
+    if (t->be == NULL)
+        return err_set(e, ERR_UNAVAILABLE, "%s", message);
+    t->bundle = bundle_open(t->o.model, e);
+    if (t->bundle == NULL || read_ids(t, e) != 0 || corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
+        return -1;
+    t->checkpoint = checkpoint_path(t, e);
+    return t->checkpoint == NULL ? -1 : 0;
+}
+
+void train_close(struct train *t)
+{
+    t5_free(t->model);
+    tokenizer_close(t->tokenizer);
+    trie_free(t->trie);
+    id_table_free(&t->ids);
+    corpus_free(&t->corpus);
+    bundle_close(t->bundle);
+    free(t->row);
+    free(t->checkpoint);
+    free(t->settings);
+}
+
+int train_open_tokenizer(struct train *t, struct err *e)
+{
+    const char *path = bundle_file(t->bundle, "tokenizer.model");
+    if (path == NULL)
+        return err_set(e, ERR_CONFLICT, "%s: the bundle has no tokenizer, and this task reads text", t->o.model);
+    t->tokenizer = tokenizer_open(path, e);
+    return t->tokenizer == NULL ? -1 : 0;
+}
+
+/* ---- models ---- */
+
+/* K of each position: the indexer's, where it has the position, else the largest code given out plus one. */
+static void lay_out(struct train *t, int32_t base, const struct code_layout *learned)
+{
+    t->layout = (struct code_layout){.base = base, .positions = t->ids.positions};
+    for (int32_t p = 0; p < t->ids.positions; p++) {
+        uint32_t most = 0;
+        for (int32_t i = 0; i < t->ids.count; i++)
+            most = train_codes(t, i)[p] > most ? train_codes(t, i)[p] : most;
+        t->layout.codes[p] = (int32_t)most + 1;
+        if (learned != NULL && p < learned->positions && learned->codes[p] > t->layout.codes[p])
+            t->layout.codes[p] = learned->codes[p];
+    }
+}
+
+static bool lies_alike(const struct train *t, const struct code_layout *learned)
+{
+    bool same = learned->positions >= 1 && learned->positions <= t->layout.positions;
+    for (int32_t p = 0; same && p < learned->positions; p++)
+        same = learned->codes[p] == t->layout.codes[p];
+    return same;
+}
+
+/* Copies the tensors that both models have; of embeddings, the rows that both have. Text and learned codes come first in both. */
+static void copy_weights(struct train *t, const struct t5 *from)
+{
+    for (int32_t i = 0; i < t5_tensor_count(t->model); i++) {
+        const struct t5_tensor *to = t5_tensor_at(t->model, i), *of = t5_tensor_find(from, to->name);
+        if (of == NULL || of->cols != to->cols)
+            continue;
+        int32_t rows = of->rows < to->rows ? of->rows : to->rows;
+        size_t count = (size_t)rows * (size_t)to->cols;
+        float *host = xcalloc(count, sizeof *host);
+        t->be->read(host, t5_master((struct t5 *)(uintptr_t)from) + of->offset, count * sizeof *host);
+        t->be->write(t5_master(t->model) + to->offset, host, count * sizeof *host);
+        free(host);
+    }
+    t5_refresh(t->model);
+}
+
+static int init_model(struct train *t, const struct t5_config *config, struct err *e)
+{
+    t->model = t5_init(t->be, &(struct t5_options){.config = *config, .train = true}, e);
+    if (t->model == NULL)
+        return -1;
+    t5_randomise(t->model, t->o.seed);
+    return 0;
+}
+
+int train_model_from_indexer(struct train *t, struct err *e)
+{
+    struct code_layout learned;
+    if (bundle_file(t->bundle, "indexer.safetensors") == NULL)
+        return err_set(e, ERR_CONFLICT, "%s: the bundle has no indexer to start from; run learn-ids first", t->o.model);
+    struct t5 *indexer = model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, &learned, NULL, e);
+    if (indexer == NULL)
+        return -1;
+    struct t5_config config = *t5_config_of(indexer);
+    lay_out(t, config.vocab, &learned);
+    int rc = lies_alike(t, &learned) ? 0 : err_set(e, ERR_DATA, "%s: ids.tsv holds codes that its indexer does not have", t->o.model);
+    config.codes = code_layout_total(&t->layout);
+    config.dropout = (float)t->o.dropout;
+    if (rc == 0)
+        rc = init_model(t, &config, e);
+    if (rc == 0)
+        copy_weights(t, indexer);
+    t5_free(indexer);
+    return rc;
+}
+
+int train_model_own(struct train *t, struct err *e)
+{
+    lay_out(t, 2, NULL);
+    struct t5_config config = {.vocab = 2,
+                               .codes = code_layout_total(&t->layout),
+                               .d_model = t->o.d_model,
+                               .d_kv = t->o.d_kv,
+                               .d_ff = t->o.d_ff,
+                               .heads = t->o.heads,
+                               .encoder_layers = t->o.encoder_layers,
+                               .decoder_layers = t->o.decoder_layers,
+                               .buckets = 32,
+                               .max_distance = 128,
+                               .eps = 1e-6f,
+                               .dropout = (float)t->o.dropout,
+                               .scale_output = true};
+    return init_model(t, &config, e);
+}
+
+/* ---- validation ---- */
+
+static bool is_left_out(const struct validation *v, int32_t i, int32_t row)
+{
+    const int32_t *list = v->left_out ? v->left_out[i] : NULL;
+    while (list && *list >= 0)
+        if (*list++ == row)
+            return true;
+    return false;
+}
+
+static bool found_in_ten(const struct validation *v, int32_t i, const struct beam_hit *hits, int32_t count)
+{
+    int32_t rank = 0;
+    for (int32_t k = 0; k < count && rank < 10; k++) {
+        if (is_left_out(v, i, (int32_t)hits[k].document))
+            continue;
+        if ((int32_t)hits[k].document == v->target[i])
+            return true;
+        rank++;
+    }
+    return false;
+}
+
+int validation_recall(struct train *t, const struct validation *v, double *recall, struct err *e)
+{
+    struct ranker_limits limits = {.rows = VALIDATION_ROWS, .tokens = VALIDATION_ROWS * v->longest, .width = BEAM_WIDTH};
+    struct ranker *ranker = ranker_init(t->model, &t->layout, t->trie, &limits, e);
+    if (ranker == NULL)
+        return -1;
+    int32_t found = 0, offsets[VALIDATION_ROWS + 1];
+    for (int32_t from = 0; from < v->count; from += VALIDATION_ROWS) {
+        int32_t n = v->count - from < VALIDATION_ROWS ? v->count - from : VALIDATION_ROWS;
+        for (int32_t i = 0; i <= n; i++)
+            offsets[i] = v->offsets[from + i] - v->offsets[from];
+        const struct beam *beam = ranker_run(ranker, &(struct t5_batch){n, v->tokens + v->offsets[from], offsets});
+        for (int32_t i = 0; i < n; i++) {
+            int32_t count;
+            const struct beam_hit *hits = beam_hits(beam, i, &count);
+            found += found_in_ten(v, from + i, hits, count);
+        }
+    }
+    *recall = v->count > 0 ? (double)found / v->count : 0;
+    ranker_free(ranker);
+    return 0;
+}
+
+void validation_free(struct validation *v)
+{
+    for (int32_t i = 0; v->left_out && i < v->count; i++)
+        free(v->left_out[i]);
+    free(v->left_out);
+    free(v->tokens);
+    free(v->offsets);
+    free(v->target);
+    *v = (struct validation){0};
+}

@@ -1,0 +1,234 @@
+/* train_search.c: samples of the search task: queries to IDs.
+ *
+ * An epoch holds pseudo_per_document cut queries of every document, drawn afresh each time, then the given training queries (where the folder
+ * has them and they are wanted), repeated so that they weigh about as much as the cut ones, each time with some words left out. A cut
+ * query's target is its document, or for a share of them a document of its BM25 ranking, drawn by score: real queries have several relevant
+ * documents, and a model that has only seen one target a query learns to put all its weight on one ID. Validation: given queries held out by
+ * hash where there are enough, else cut queries of a seed that training never draws. Documents are never held out: all must be found. */
+#include "train_internal.h"
+
+#include "../base/hash.h"
+#include "pseudo.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEACHER_DOCUMENTS = 10, VALIDATION_MOST = 1000, GIVEN_LEAST = 50, REPEAT_MOST = 8 };
+enum { STREAM_QUERY = 11, STREAM_TEACHER = 12, STREAM_THIN = 13, STREAM_VALIDATION = 14, STREAM_HOLD_OUT = 15 };
+
+struct given { /* a training pair */
+    struct pseudo_query query;
+    int32_t row;
+};
+
+struct task {
+    struct train *train;
+    struct pseudo *pseudo;
+    int32_t documents;
+    int32_t *row; /* [documents] row of ids of each document that has an ID */
+    struct given *given;
+    int32_t given_count, repeat;
+    float *scratch; /* [documents] */
+    struct validation validation;
+    uint64_t digest;
+};
+
+/* ---- samples ---- */
+
+static int32_t teach(struct task *k, const struct pseudo_query *q, int32_t document, uint64_t seed)
+{
+    int32_t documents[TEACHER_DOCUMENTS];
+    float scores[TEACHER_DOCUMENTS];
+    if (mix_uniform(seed, 0) >= k->train->o.teacher_share)
+        return document;
+    int32_t n = pseudo_rank(k->pseudo, q, k->scratch, documents, scores, TEACHER_DOCUMENTS);
+    float sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += scores[i];
+    float at = mix_uniform(seed, 1) * sum;
+    for (int32_t i = 0; i < n; i++)
+        if ((at -= scores[i]) < 0)
+            return documents[i];
+    return n > 0 ? documents[0] : document;
+}
+
+static uint64_t draw_seed(const struct task *k, uint64_t stream, int64_t epoch, int64_t index)
+{
+    return mix64(mix64(mix64(k->train->o.seed, stream), (uint64_t)epoch), (uint64_t)index);
+}
+
+static int32_t draw_given(struct task *k, int64_t epoch, int64_t index, struct pseudo_query *q)
+{
+    const struct given *g = &k->given[index % k->given_count];
+    *q = g->query;
+    if (epoch + index / k->given_count > 0)
+        pseudo_thin(q, 0.1, draw_seed(k, STREAM_THIN, epoch, index));
+    return g->row;
+}
+
+static int32_t draw_cut(struct task *k, int64_t epoch, int64_t index, struct pseudo_query *q)
+{
+    int32_t document = (int32_t)(index / k->train->o.pseudo_per_document);
+    pseudo_draw(k->pseudo, document, CUT_ANY, draw_seed(k, STREAM_QUERY, epoch, index), q);
+    return k->row[teach(k, q, document, draw_seed(k, STREAM_TEACHER, epoch, index))];
+}
+
+static int32_t draw(void *state, int64_t epoch, int64_t index, int32_t *tokens, uint32_t *codes)
+{
+    struct task *k = state;
+    struct pseudo_query q;
+    int64_t cut = (int64_t)k->documents * k->train->o.pseudo_per_document;
+    int32_t row = index < cut ? draw_cut(k, epoch, index, &q) : draw_given(k, epoch, index - cut, &q);
+    memcpy(codes, train_codes(k->train, row), (size_t)k->train->layout.positions * sizeof *codes);
+    return pseudo_tokens(k->pseudo, &q, tokens, k->train->o.max_tokens);
+}
+
+static int validate(void *state, struct t5 *model, double *metric, struct err *e)
+{
+    struct task *k = state;
+    (void)model;
+    return validation_recall(k->train, &k->validation, metric, e);
+}
+
+/* ---- validation set ---- */
+
+static void validation_reserve(struct validation *v, int32_t count, int32_t longest)
+{
+    v->tokens = xcalloc((size_t)count * (size_t)longest, sizeof *v->tokens);
+    v->offsets = xcalloc((size_t)count + 1, sizeof *v->offsets);
+    v->target = xcalloc((size_t)count, sizeof *v->target);
+    v->longest = longest;
+}
+
+static void validation_add(struct task *k, const struct pseudo_query *q, int32_t row)
+{
+    struct validation *v = &k->validation;
+    int32_t at = v->offsets[v->count];
+    v->target[v->count++] = row;
+    v->offsets[v->count] = at + pseudo_tokens(k->pseudo, q, v->tokens + at, v->longest);
+}
+
+static void validate_on_cuts(struct task *k)
+{
+    int32_t n = k->documents < VALIDATION_MOST ? k->documents : VALIDATION_MOST;
+    validation_reserve(&k->validation, n, k->train->o.max_tokens);
+    for (int32_t i = 0; i < n; i++) {
+        struct pseudo_query q;
+        int32_t document = (int32_t)((int64_t)i * k->documents / n);
+        pseudo_draw(k->pseudo, document, CUT_ANY, draw_seed(k, STREAM_VALIDATION, 0, i), &q);
+        validation_add(k, &q, k->row[document]);
+    }
+}
+
+/* Moves the held-out pairs (by query) to the validation set when there are enough of them. */
+static void hold_out(struct task *k, const int32_t *query, int32_t pairs)
+{
+    uint64_t seed = mix64(k->train->o.seed, STREAM_HOLD_OUT);
+    int32_t held = 0;
+    for (int32_t i = 0; i < pairs; i++)
+        held += mix_uniform(seed, (uint64_t)query[i]) < k->train->o.validation_share;
+    k->given_count = pairs;
+    if (held < GIVEN_LEAST)
+        return;
+    validation_reserve(&k->validation, held, k->train->o.max_tokens);
+    k->given_count = 0;
+    for (int32_t i = 0; i < pairs; i++)
+        if (mix_uniform(seed, (uint64_t)query[i]) >= k->train->o.validation_share)
+            k->given[k->given_count++] = k->given[i];
+        else if (k->validation.count < VALIDATION_MOST)
+            validation_add(k, &k->given[i].query, k->given[i].row);
+}
+
+/* ---- opening ---- */
+
+static void read_documents(struct task *k)
+{
+    const struct train *t = k->train;
+    struct str text = {0};
+    k->row = xcalloc((size_t)t->corpus.count, sizeof *k->row);
+    k->pseudo = pseudo_begin(t->tokenizer, t->corpus.count);
+    for (int32_t i = 0; i < t->corpus.count; i++) {
+        const struct document *d = &t->corpus.documents[i];
+        if (t->row[i] < 0)
+            continue;
+        str_clear(&text);
+        document_text(d, &text);
+        pseudo_add(k->pseudo, d->title, d->attributes ? text.data : d->text);
+        k->digest = hash_bytes(text.data ? text.data : "", text.size, k->digest + (uint64_t)t->row[i]);
+        k->row[k->documents++] = t->row[i];
+    }
+    str_free(&text);
+    pseudo_end(k->pseudo);
+    k->scratch = xcalloc((size_t)k->documents + 1, sizeof *k->scratch);
+}
+
+static void read_given(struct task *k)
+{
+    const struct train *t = k->train;
+    const struct corpus_queries *c = &t->corpus.train;
+    int32_t *query = xcalloc((size_t)c->judgements + 1, sizeof *query), pairs = 0;
+    k->given = xcalloc((size_t)c->judgements + 1, sizeof *k->given);
+    for (int32_t i = 0; i < c->judgements; i++) {
+        const struct corpus_judgement *j = &c->judgement[i];
+        if (j->grade < 1 || t->row[j->document] < 0)
+            continue;
+        query[pairs] = j->query;
+        k->given[pairs].row = t->row[j->document];
+        pseudo_parse(k->pseudo, c->query[j->query].text, &k->given[pairs].query);
+        k->digest = mix64(k->digest, (uint64_t)j->query << 32 | (uint32_t)j->document);
+        pairs++;
+    }
+    hold_out(k, query, pairs);
+    free(query);
+    if (k->given_count > 0) {
+        int64_t cut = (int64_t)k->documents * t->o.pseudo_per_document;
+        k->repeat = (int32_t)(cut / k->given_count < 1 ? 1 : cut / k->given_count > REPEAT_MOST ? REPEAT_MOST : cut / k->given_count);
+    }
+}
+
+static void search_close(struct task *k)
+{
+    pseudo_free(k->pseudo);
+    validation_free(&k->validation);
+    free(k->row);
+    free(k->given);
+    free(k->scratch);
+    free(k);
+}
+
+static struct task *search_open(struct train *t, struct err *e)
+{
+    if (train_open_tokenizer(t, e) != 0 || train_model_from_indexer(t, e) != 0)
+        return NULL;
+    struct task *k = xcalloc(1, sizeof *k);
+    k->train = t;
+    read_documents(k);
+    if (t->o.given_pairs)
+        read_given(k);
+    bool cut = k->validation.count == 0;
+    if (cut)
+        validate_on_cuts(k);
+    run_note(t->run, "search: %d documents, %d given pairs (x %d), validation on %d %s queries", k->documents, k->given_count, k->repeat,
+             k->validation.count, cut ? "cut" : "given");
+    return k;
+}
+
+static struct trainer_source search_source(struct task *k)
+{
+    int64_t samples = (int64_t)k->documents * k->train->o.pseudo_per_document + (int64_t)k->given_count * k->repeat;
+    return (struct trainer_source){k, samples, k->train->o.max_tokens, draw, validate};
+}
+
+static uint64_t search_digest(const struct task *k)
+{
+    uint64_t teacher = (uint64_t)(k->train->o.teacher_share * 1e6);
+    return mix64(mix64(k->digest, (uint64_t)k->train->o.pseudo_per_document), mix64((uint64_t)k->given_count, teacher));
+}
+
+static char *search_settings(const struct task *k)
+{
+    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu}", k->train->o.max_tokens, (unsigned long long)k->train->o.seed);
+}
+
+const struct task_kind task_search = {"search", search_open, search_close, search_source, search_digest, search_settings, NULL};
