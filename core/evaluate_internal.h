@@ -1,0 +1,99 @@
+/* evaluate_internal.h: what one `evaluate` run owns, and the tables it fills; shared by evaluate*.c. */
+#ifndef SEMINDEX_EVALUATE_INTERNAL_H
+#define SEMINDEX_EVALUATE_INTERNAL_H
+
+#include "data/corpus.h"
+#include "data/metrics.h"
+#include "model/bundle.h"
+#include "model/t5.h"
+#include "retrieve/ranker.h"
+#include "retrieve/trie.h"
+#include "runs.h"
+#include "text/tokenizer.h"
+
+/* ---- tables ---- */
+enum { EVALUATE_COLUMNS = 12, EVALUATE_ROWS = 8, EVALUATE_FACTS = 96, EVALUATE_DEEPEST = 100 };
+
+extern const struct metrics_metric evaluate_columns[EVALUATE_COLUMNS];
+
+struct evaluate_row { /* one ranking, summed over queries */
+    const char *name;
+    int32_t reach; /* longest list it can give; columns beyond it print as "-" */
+    int64_t queries;
+    double sum[EVALUATE_COLUMNS];
+};
+struct evaluate_table {
+    const char *task, *title;
+    struct evaluate_row row[EVALUATE_ROWS];
+    int32_t rows;
+};
+/* A new row; valid as long as the table. */
+struct evaluate_row *evaluate_row_add(struct evaluate_table *t, const char *name, int32_t reach);
+/* What is relevant for one query: documents (ascending) with their grades >= 1. */
+struct evaluate_truth {
+    const int32_t *document, *grade;
+    int32_t count;
+};
+/* One query's list: documents with scores, best first or not (sorted by the tie rule). */
+struct evaluate_list {
+    const struct corpus *corpus;
+    const int32_t *documents;
+    const double *scores;
+    int32_t count;
+};
+void evaluate_row_list(struct evaluate_row *r, const struct evaluate_list *list, const struct evaluate_truth *truth);
+/* One query with a single relevant document at `rank` (from 1; 0 = not in the list). */
+void evaluate_row_rank(struct evaluate_row *r, int32_t rank);
+
+struct evaluate_fact { /* a single figure, "ami_1_lmindexer" */
+    char name[48];
+    double value;
+};
+struct evaluate_facts {
+    struct evaluate_fact fact[EVALUATE_FACTS];
+    int32_t count;
+};
+void evaluate_fact_add(struct evaluate_facts *f, double value, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- the run ---- */
+struct evaluate {
+    struct evaluate_options o; /* defaults filled in */
+    const struct run *run;
+    const struct backend *be;
+    struct corpus corpus;
+    struct bundle *bundle;      /* NULL: baselines only */
+    struct id_table ids;        /* {0} without a bundle */
+    int32_t *row, *document;    /* corpus document -> row of ids or -1; row -> document or -1 */
+    struct trie *trie;
+    struct tokenizer *tokenizer;
+    struct evaluate_table tables[4];
+    int32_t table_count;
+    struct evaluate_facts facts;
+};
+struct evaluate_table *evaluate_table_add(struct evaluate *v, const char *task, const char *title);
+
+int evaluate_search(struct evaluate *v, struct err *e);
+int evaluate_recommend(struct evaluate *v, struct err *e);
+int evaluate_ids(struct evaluate *v, struct err *e);
+
+/* ---- evaluate_model.c: a task model with its beam ---- */
+struct evaluate_model {
+    struct t5 *model;
+    struct code_layout layout;
+    struct ranker *ranker;
+    int32_t max_tokens, max_history;
+    bool texts; /* recommend: histories as texts */
+};
+enum { EVALUATE_BATCH = 64 }; /* rows of a ranker's batch */
+int evaluate_model_open(struct evaluate *v, const char *part, struct evaluate_model *m, struct err *e);
+void evaluate_model_close(struct evaluate_model *m);
+int evaluate_tokenizer_open(struct evaluate *v, struct err *e);
+
+/* ---- evaluate_lexical.c: BM25 over the corpus by the store's own text index, in a temporary catalogue ---- */
+struct lexical;
+struct lexical *lexical_open(const struct evaluate *v, struct err *e);
+void lexical_close(struct lexical *l);
+/* Best `limit` documents of the corpus; returns their number or -1. */
+int32_t lexical_rank(struct lexical *l, const char *query, int32_t limit, int32_t *documents, double *scores, struct err *e);
+
+#endif

@@ -1,0 +1,59 @@
+/* evaluate_model.c: opens a task model of the bundle for ranking: weights, layout, what it reads, and a ranker over the bundle's IDs. */
+#include "evaluate_internal.h"
+
+#include "model/model_file.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int32_t setting(const cJSON *settings, const char *name, int32_t otherwise)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(settings, name);
+    return cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1 << 20 ? item->valueint : otherwise;
+}
+
+static void read_settings(struct evaluate_model *m, const char *text)
+{
+    cJSON *settings = text != NULL ? cJSON_Parse(text) : NULL;
+    const cJSON *input = cJSON_GetObjectItemCaseSensitive(settings, "input");
+    m->max_tokens = setting(settings, "max_tokens", 512);
+    m->max_history = setting(settings, "max_history", 20);
+    m->texts = cJSON_IsString(input) && strcmp(input->valuestring, "texts") == 0;
+    cJSON_Delete(settings);
+}
+
+int evaluate_model_open(struct evaluate *v, const char *part, struct evaluate_model *m, struct err *e)
+{
+    char *settings = NULL;
+    *m = (struct evaluate_model){0};
+    m->model = model_file_read(v->bundle, part, v->be, false, NULL, 0, &m->layout, &settings, e);
+    if (m->model == NULL)
+        return -1;
+    read_settings(m, settings);
+    free(settings);
+    if (m->layout.positions != v->ids.positions)
+        return err_set(e, ERR_DATA, "%s: part %s has IDs of %d positions, ids.tsv of %d", v->o.model, part, m->layout.positions,
+                       v->ids.positions);
+    struct ranker_limits limits = {.rows = EVALUATE_BATCH, .tokens = EVALUATE_BATCH * m->max_tokens, .width = v->o.beam};
+    m->ranker = ranker_init(m->model, &m->layout, v->trie, &limits, e);
+    return m->ranker == NULL ? -1 : 0;
+}
+
+void evaluate_model_close(struct evaluate_model *m)
+{
+    ranker_free(m->ranker);
+    t5_free(m->model);
+    *m = (struct evaluate_model){0};
+}
+
+int evaluate_tokenizer_open(struct evaluate *v, struct err *e)
+{
+    if (v->tokenizer != NULL)
+        return 0;
+    const char *path = bundle_file(v->bundle, "tokenizer.model");
+    if (path == NULL)
+        return err_set(e, ERR_CONFLICT, "%s: the bundle has no tokenizer to read texts with", v->o.model);
+    v->tokenizer = tokenizer_open(path, e);
+    return v->tokenizer == NULL ? -1 : 0;
+}
