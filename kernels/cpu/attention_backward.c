@@ -1,6 +1,6 @@
 /* attention_backward.c: the gradient of attention.c, tile by tile, with the scores computed again.
  *
- * For a tile of queries: P^T from the kept log-sum-exp, dP^T = V dO^T, dS = P (dP - delta) with delta_i = out_i . dout_i; then
+ * For a tile of queries: P^T from the kept log-sum-exp, dP^T = V dO^T, dS = P (dP - delta) with delta_i = sum_j P_ij dP_ij; then
  * dQ = dS K, dK += dS^T Q, dV += P^T dO, each a product whose operands already lie as needed. A (row, head) pair belongs to one thread, so
  * dK and dV are summed in tile order. The bias gradient is summed by distance in a table per thread and folded into buckets at the end, in
  * thread order. */
@@ -20,7 +20,7 @@ struct attend {
 };
 
 struct pair_work {
-    float *qt, *dot, *s, *dp, *keep, *lse, *delta, *dbias;
+    float *qt, *dot, *s, *dp, *keep, *lse, *dbias;
     struct arena rest;
 };
 
@@ -37,7 +37,6 @@ static struct pair_work work_of(const struct attend *t, int part)
     w.dp = arena_take(&w.rest, (int64_t)t->table.keys * TILE);
     w.keep = t->a->drop.rate > 0.0f ? arena_take(&w.rest, (int64_t)t->table.keys * TILE) : NULL;
     w.lse = arena_take(&w.rest, TILE);
-    w.delta = arena_take(&w.rest, TILE);
     return w;
 }
 
@@ -70,15 +69,13 @@ static void clear(float *x, int64_t stride, int32_t rows, int32_t width)
         memset(x + i * stride, 0, (size_t)width * sizeof *x);
 }
 
-/* Log-sum-exp and delta of the tile's queries; unused lanes get probability 0. */
+/* Log-sum-exp of the tile's queries; unused lanes get probability 0. */
 static void tile_facts(const struct attend *t, const struct pair_work *w, const struct pair *p, int32_t first, int32_t count)
 {
     const struct attention *a = t->a;
-    int64_t out_row = (int64_t)a->heads * a->width;
     for (int32_t i = 0; i < TILE; i++) {
         bool used = i < count;
         w->lse[i] = used ? a->lse[(int64_t)p->head * a->q_rows.total + p->q_first + first + i] : INFINITY;
-        w->delta[i] = used ? cpu.simd->dot(p->out + (first + i) * out_row, p->dout + (first + i) * out_row, a->width) : 0.0f;
     }
 }
 
@@ -101,7 +98,7 @@ static void backward_tile(const struct attend *t, const struct pair_work *w, con
     const struct attention *a = t->a;
     int32_t lanes = cpu.simd->lanes, width = round_up(count, lanes);
     int64_t out_row = (int64_t)a->heads * a->width, at = p->head * bias_length(&t->table) + t->table.keys - 1 + first;
-    struct columns_grad c = {w->s, w->dp, p->keys, width, t->bias ? t->bias + at : NULL, w->lse, w->delta, w->keep,
+    struct columns_grad c = {w->s, w->dp, p->keys, width, t->bias ? t->bias + at : NULL, w->lse, w->keep,
                              w->dbias ? w->dbias + at : NULL};
     tile_facts(t, w, p, first, count);
     cpu.simd->transpose(w->qt, width, p->q + (int64_t)first * a->q_stride, a->q_stride, count, a->width);

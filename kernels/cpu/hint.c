@@ -20,7 +20,7 @@ struct hint {
 };
 
 struct hint_work {
-    float *mask, *s, *dp, *dot, *score, *dscore, *lse, *delta, *top, *sum, *dbias;
+    float *mask, *s, *dp, *dot, *score, *dscore, *lse, *top, *sum, *dbias;
     struct arena rest;
 };
 
@@ -46,7 +46,6 @@ static struct hint_work work_of(const struct hint *t, int part)
     w.dot = arena_take(&w.rest, (int64_t)t->a->width * TILE);
     w.dscore = arena_take(&w.rest, t->table.keys);
     w.lse = arena_take(&w.rest, TILE);
-    w.delta = arena_take(&w.rest, TILE);
     w.dbias = arena_take(&w.rest, bias);
     memset(w.dbias, 0, (size_t)bias * sizeof *w.dbias);
     return w;
@@ -138,15 +137,13 @@ static void backward_tile(const struct hint *t, const struct hint_work *w, const
     const float *dout = act_data(t->g->dout) + at, *lse = a->lse + (int64_t)p->head * a->passes * a->text_rows.total + token;
     struct arena rest = w->rest;
     struct operand dout_right = operand_of(&rest, dout, row, count, a->width);
-    for (int32_t i = 0; i < width; i++) {
+    for (int32_t i = 0; i < width; i++)
         w->lse[i] = i < count ? lse[i] : INFINITY;
-        w->delta[i] = i < count ? cpu.simd->dot(act_data(a->out) + at + i * row, dout + i * row, a->width) : 0.0f;
-    }
     fill_scores(t, w, p, pass, first, width);
     cpu.simd->transpose(w->dot, width, dout, row, count, a->width);
     cpu.simd->product(&(struct product){p->keys, width, a->width, p->v, a->v_stride, 1, w->dot, width, 2 * lanes, w->dp, width, 1.0f, 0});
     float *dbias = w->dbias + p->head * bias_length(&t->table) + t->table.keys - 1 + a->passes + first;
-    cpu.simd->columns_grad(&(struct columns_grad){w->s, w->dp, p->keys, width, NULL, w->lse, w->delta, NULL, dbias});
+    cpu.simd->columns_grad(&(struct columns_grad){w->s, w->dp, p->keys, width, NULL, w->lse, NULL, dbias});
     cpu.simd->product(&(struct product){p->keys, a->width, count, w->s, width, 1, dout_right.data, dout_right.stride, 2 * lanes,
                                         act_data(t->g->dv) + (p->v - act_data(a->v)), a->v_stride, 1.0f, PRODUCT_ADD});
     score_grads(t, w, p, pass, width);

@@ -309,28 +309,32 @@ static void columns_lse(const float *s, int32_t keys, int64_t width, double *lse
     }
 }
 
+/* delta = sum of p * dp is taken here and not as out . dout: a query with one key then gets a gradient of exactly 0. */
 static void columns_grad(const struct columns_grad *t)
 {
-    const float *lse_at = t->lse, *delta_at = t->delta, *keep = t->keep;
+    const float *keep = t->keep;
     int32_t keys = t->keys;
     int64_t width = t->width;
     for (int64_t i = 0; i < width; i += LANES) {
-        vf lse = load(lse_at + i), delta = load(delta_at + i);
+        vf lse = load(t->lse + i), delta = splat(0);
         const float *bias = t->bias ? t->bias + i : NULL;
         float *dbias = t->dbias ? t->dbias + i : NULL, *s = t->s + i, *dp_at = t->dp + i;
         for (int32_t j = 0; j < keys; j++) {
             vf x = load(s + j * width), dp = load(dp_at + j * width);
             if (bias)
                 x += load(bias - j);
-            vf p = expo(x - lse), kept = p;
-            if (keep) {
-                vf factor = load(keep + i + j * width);
-                dp *= factor;
-                kept *= factor;
-            }
-            vf ds = p * (dp - delta);
-            store(s + j * width, kept);
+            if (keep)
+                dp *= load(keep + i + j * width);
+            vf p = expo(x - lse);
+            delta += p * dp;
+            store(s + j * width, p);
+            store(dp_at + j * width, dp);
+        }
+        for (int32_t j = 0; j < keys; j++) {
+            vf p = load(s + j * width), ds = p * (load(dp_at + j * width) - delta);
             store(dp_at + j * width, ds);
+            if (keep)
+                store(s + j * width, p * load(keep + i + j * width));
             if (dbias)
                 store(dbias - j, load(dbias - j) + ds);
         }

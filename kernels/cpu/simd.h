@@ -42,7 +42,7 @@ struct columns_grad {
     float *dp;         /* gradient of the probabilities in; of the scores out */
     int32_t keys, width;
     const float *bias; /* or NULL */
-    const float *lse, *delta; /* [width]; lse of unused columns = +inf */
+    const float *lse;  /* [width]; of unused columns +inf */
     const float *keep; /* [keys, width] dropout factors, or NULL */
     float *dbias;      /* "+=", placed as bias, or NULL */
 };

@@ -219,6 +219,33 @@ static void test_encoder_alone(void **state)
     t5_free(m);
 }
 
+/* A decoder that sees one token cannot depend on which keys it likes: those gradients are exactly 0, not rounding. */
+static void test_one_key_has_no_score_gradient(void **state)
+{
+    (void)state;
+    static const int32_t tokens[4] = {0}, offsets[] = {0, 1, 2, 3, 4};
+    static const char *const names[] = {"q.weight", "k.weight", "relative_attention_bias.weight"};
+    struct t5 *m = model(tiny(false), true);
+    struct t5_work *w = work(m, train_limits);
+    struct functional f = functional_of(m);
+    struct act *dd = be->act_alloc(f.dec_n);
+    be->upload(dd, f.dec, f.dec_n);
+    t5_encode(m, w, &enc, 0);
+    t5_decode(m, w, &(struct t5_batch){4, tokens, offsets}, 0);
+    t5_decode_backward(m, w, dd);
+    for (int i = 0; i < 3; i++) {
+        char name[96];
+        snprintf(name, sizeof name, "decoder.block.0.layer.0.SelfAttention.%s", names[i]);
+        const struct t5_tensor *t = t5_tensor_find(m, name);
+        assert_true(be->sum_squares(t5_grad(m) + t->offset, (int64_t)t->rows * t->cols) == 0);
+    }
+    be->release(dd);
+    free(f.dec);
+    free(f.enc);
+    t5_work_free(w);
+    t5_free(m);
+}
+
 /* ---- inference and cached decode ---- */
 
 static void assert_close(const float *a, const float *b, int64_t n, const char *what)
@@ -481,6 +508,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_ungated),        cmocka_unit_test(test_gradients_gated),
         cmocka_unit_test(test_dropout_is_drawn_from_the_seed), cmocka_unit_test(test_encoder_alone),
+        cmocka_unit_test(test_one_key_has_no_score_gradient),
         cmocka_unit_test(test_inference_equals_training), cmocka_unit_test(test_cached_decode_follows_ancestors),
         cmocka_unit_test(test_training_lowers_the_loss), cmocka_unit_test(test_adamw_range),
         cmocka_unit_test(test_schedule),                 cmocka_unit_test(test_random_start),
