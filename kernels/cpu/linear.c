@@ -108,12 +108,12 @@ static void columns_part(void *arg, int part, int parts)
 
 int cpu_linear_way = -1;
 
-static enum gemm_way way_of(const struct weight *w, int32_t n)
+static enum gemm_way way_of(enum gemm_use use, int32_t n)
 {
     if (cpu_linear_way >= 0)
         return (enum gemm_way)cpu_linear_way;
     for (size_t i = 0; i < sizeof gemm_rules / sizeof *gemm_rules; i++)
-        if (strcmp(gemm_rules[i].simd, cpu.simd->name) == 0 && gemm_rules[i].packed == (w->native != NULL) && n <= gemm_rules[i].n_most)
+        if (gemm_rules[i].use == use && n <= gemm_rules[i].n_most && strcmp(gemm_rules[i].simd, cpu.simd->name) == 0)
             return gemm_rules[i].way;
     return GEMM_ONEDNN;
 }
@@ -124,7 +124,7 @@ void cpu_linear(struct act *y, const struct act *x, const struct weight *w, int3
         return;
     struct linear t = {act_data(y), act_data(x), w, n, alpha, flags, 1};
     int parts = parts_for((int64_t)n * w->rows / 16 + 1, w->cols);
-    enum gemm_way way = way_of(w, n);
+    enum gemm_way way = way_of(w->native ? GEMM_PACKED : GEMM_STORED, n);
     if (way == GEMM_COLUMNS) {
         pool_run(columns_part, &t, parts);
     } else if (way == GEMM_PANELS && w->native) {
@@ -140,7 +140,7 @@ void cpu_linear_backward(struct act *dx, const struct weight *w, const struct ac
 {
     if (n <= 0)
         return;
-    bool onednn = way_of(w, n) == GEMM_ONEDNN;
+    bool onednn = way_of(GEMM_GRADIENT, n) == GEMM_ONEDNN;
     if (dx)
         cpu_gemm_all(&(struct sgemm){false, false, n, w->cols, w->rows, 1.0f, act_data(dy), w->rows, w->master, w->cols,
                                      flags & LINEAR_ACCUMULATE ? 1.0f : 0.0f, act_data(dx), w->cols, false}, onednn);

@@ -128,11 +128,10 @@ static void gradient_part(void *arg, int part, int parts)
         float *g = tile_at(t, part, tile);
         int64_t at = (int64_t)(a->first + column) * t->d;
         tile_gradient(t, g, column, columns);
-        cpu_gemm(&(struct sgemm){false, false, t->rows, t->d, columns, 1.0f, g, TILE, a->head->master + at, t->d, tile > 0 ? 1.0f : 0.0f,
-                                 dx_of(t, part), t->d, false}, rest_of(t, part));
+        cpu_sgemm(&(struct sgemm){false, false, t->rows, t->d, columns, 1.0f, g, TILE, a->head->master + at, t->d, tile > 0 ? 1.0f : 0.0f,
+                                  dx_of(t, part), t->d, false});
         if (a->head->grad)
-            cpu_gemm(&(struct sgemm){true, false, columns, t->d, t->rows, 1.0f, g, TILE, t->x, t->d, 1.0f, a->head->grad + at, t->d, false},
-                     rest_of(t, part));
+            cpu_sgemm(&(struct sgemm){true, false, columns, t->d, t->rows, 1.0f, g, TILE, t->x, t->d, 1.0f, a->head->grad + at, t->d, false});
     }
 }
 

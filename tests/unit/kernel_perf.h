@@ -11,7 +11,8 @@
 #include "../../kernels/cpu/gemm_table.h"
 #include "kernel_job.h"
 
-static double perf_gemm, perf_copy; /* GFLOP/s, GB/s */
+static double perf_gemm, perf_copy;  /* GFLOP/s, GB/s */
+static double perf_seconds = 0.1;     /* spent on one timing */
 
 static double perf_now(void)
 {
@@ -20,14 +21,14 @@ static double perf_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Seconds of one call: the best of many timings of some 50 us each over 100 ms, as others may use the machine. */
+/* Seconds of one call: the best of many timings of some 50 us each over 0.1 s, as others may use the machine. */
 static double perf_time(void (*call)(void *arg), void *arg)
 {
     call(arg);
     double begin = perf_now(), start = begin, best = 1e9;
     call(arg);
     int times = (int)(50e-6 / (perf_now() - begin + 1e-9)) + 1;
-    for (int turn = 0; turn < 3 || perf_now() - start < 0.1; turn++) {
+    for (int turn = 0; turn < 3 || perf_now() - start < perf_seconds; turn++) {
         begin = perf_now();
         for (int i = 0; i < times; i++)
             call(arg);
@@ -419,14 +420,19 @@ static void tune_shape(const struct backend *be, int32_t n, int32_t rows, int32_
     cpu_linear_way = -1;
     printf("\n");
 }
-static int perf_tune(const struct backend *be)
+/* only: one instruction set, or NULL for all. oneDNN chooses its own; DNNL_MAX_CPU_ISA=AVX2 holds it down for a fair comparison. */
+static int perf_tune(const struct backend *be, const char *only)
 {
     static const int32_t shapes[][2] = {{768, 768}, {3072, 768}, {768, 3072}, {512, 512}, {128, 128}, {64, 64}};
     static const int32_t counts[] = {1, 4, 8, 16, 20, 32, 48, 64, 160, 1024, 8192};
     static const char *const sets[] = {"avx512", "avx2", "base"};
+    perf_seconds = 0.02;
     for (size_t set = 0; set < 3; set++) {
-        cpu.simd = simd_choose(sets[set]);
-        for (size_t s = 0; cpu.simd && s < sizeof shapes / sizeof *shapes; s++)
+        const struct simd *simd = simd_choose(sets[set]);
+        if (!simd || (only && strcmp(only, sets[set]) != 0))
+            continue;
+        cpu.simd = simd;
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
                 if ((int64_t)counts[i] * shapes[s][0] * shapes[s][1] < 5e9)
                     tune_shape(be, counts[i], shapes[s][0], shapes[s][1]);

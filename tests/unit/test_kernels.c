@@ -110,7 +110,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--perf") == 0)
         return perf_run(backend);
     if (argc > 1 && strcmp(argv[1], "--tune") == 0)
-        return perf_tune(backend);
+        return perf_tune(backend, argc > 3 ? argv[3] : NULL);
     beam_backend = backend;
 #if defined(__SANITIZE_THREAD__)
     return run_all(NULL); /* the loops have no threads of their own: one set will do */
