@@ -37,7 +37,8 @@ static double weight(const struct options *o, enum option_id id)
 
 int cli_import(const struct options *o, struct err *e)
 {
-    struct import_options i = {.codes = option_text(o, OPT_CODES), .ids = option_text(o, OPT_IDS), .out = option_need(o, OPT_OUT, e)};
+    struct import_options i = {.codes = option_text(o, OPT_CODES), .ids = option_text(o, OPT_IDS), .out = option_need(o, OPT_OUT, e),
+                               .replace = option_flag(o, OPT_REPLACE)};
     if (!i.out || one_argument(o, "the folder of the Hugging Face model", e))
         return -1;
     if (!i.codes != !i.ids)

@@ -29,6 +29,7 @@ const struct option_def option_table[OPT_COUNT] = {
                        CMD_LEARN, "Files"},
     [OPT_CODES] = {"codes", OPTION_TEXT, "", 0, 0, "FILE", "codes.json: which vocabulary rows are ID codes", CMD_IMPORT, "Files"},
     [OPT_IDS] = {"ids", OPTION_TEXT, "", 0, 0, "FILE", "ids.tsv: the documents and their semantic IDs", CMD_IMPORT, "Files"},
+    [OPT_REPLACE] = {"replace", FLAG, "an existing bundle may be replaced", CMD_IMPORT, "Files"},
     [OPT_CONFIG] = {"config", OPTION_TEXT, "", 0, 0, "FILE", "config file: lines of `name = value`, # begins a comment",
                     CMD_SERVE | CMD_CONFIG | QUERYING, "Files"},
 

@@ -1,12 +1,14 @@
 """harness.py: start a semindex daemon for a test, talk to it, stop it. Python's standard library only.
 
-    from harness import Daemon, Suite
+    from harness import Daemon, Suite, arguments
+    binary, bundle, rest = arguments()
     with Daemon(binary, bundle) as d:
         status, headers, body = d.request("POST", "/search", {"query": "x"})
 
 The daemon runs in a folder of its own that is removed afterwards, on 127.0.0.1 and a port that the kernel picks. Suite counts checks and prints
-`N passed, N failed`. Every script here takes: BINARY BUNDLE [more].
+`N passed, N failed`. Every script here takes: BINARY [BUNDLE [more]]; without a bundle, or with `-`, the beam fixture is imported into one.
 """
+import atexit
 import http.client
 import json
 import os
@@ -17,6 +19,26 @@ import subprocess
 import sys
 import tempfile
 import time
+
+
+FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fixtures", "a", "beam")
+
+
+def arguments():
+    """(binary, bundle, further arguments) of the command line."""
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {sys.argv[0]} BINARY [BUNDLE|- [more]]")
+    bundle = sys.argv[2] if len(sys.argv) > 2 and sys.argv[2] != "-" else import_beam(sys.argv[1])
+    return sys.argv[1], bundle, sys.argv[3:]
+
+
+def import_beam(binary):
+    folder = tempfile.mkdtemp(prefix="semindex-bundle-")
+    atexit.register(shutil.rmtree, folder, True)
+    bundle = os.path.join(folder, "bundle")
+    subprocess.run([binary, "import", os.path.join(FIXTURES, "model"), "--codes", os.path.join(FIXTURES, "codes.json"), "--ids",
+                    os.path.join(FIXTURES, "ids.tsv"), "--out", bundle, "--quiet"], check=True, stderr=subprocess.DEVNULL)
+    return bundle
 
 
 class Daemon:

@@ -1,12 +1,11 @@
 """JSON over HTTP: what RFC 8259 forbids is answered with 400, what it allows never with 5xx.
 
-    test_json.py BINARY BUNDLE [FOLDER]     FOLDER: n_*.json (invalid), y_*.json (valid), i_*.json (either), sent as they are
+    test_json.py BINARY [BUNDLE|- [FOLDER]]     FOLDER: n_*.json (invalid), y_*.json (valid), i_*.json (either), sent as they are
 """
 import glob
 import os
-import sys
 
-from harness import Daemon, Suite
+from harness import arguments, Daemon, Suite
 
 INVALID = [
     b"", b" ", b"{", b"}", b"[", b"]", b"{]", b"[1,]", b"[,1]", b"[1 2]", b"{\"a\":1,}", b"{\"a\"}", b"{\"a\":}", b"{a:1}", b"{'a':1}", b"{\"a\" 1}",
@@ -30,8 +29,9 @@ def send(d, path, data):
 
 
 def main():
+    binary, bundle, rest = arguments()
     suite = Suite("json")
-    with Daemon(sys.argv[1], sys.argv[2]) as d:
+    with Daemon(binary, bundle) as d:
         for path in PATHS:
             for data in INVALID:
                 suite.equal(f"{path} {data[:40]!r}", send(d, path, data), 400)
@@ -40,7 +40,7 @@ def main():
                 suite.check(f"{path} {data[:40]!r}", 400 < status < 500, f"got {status}")  # valid JSON, but no such request: never 400
         status, _, body = d.request("POST", "/search", b"{\"query\": \"a\", \"x\": 01}")
         suite.check("the byte offset is named", status == 400 and "byte 20" in body["detail"], f"{status} {body}")
-        for folder in sys.argv[3:4]:
+        for folder in rest[:1]:
             files(suite, d, folder)
         suite.equal("exit status", d.terminate(), 0)
     suite.end()

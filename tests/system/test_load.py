@@ -1,15 +1,14 @@
 """Load and time: 16 clients at once, 48 requests in flight with a queue of 16, slow clients, SIGTERM under load.
 
-    test_load.py BINARY BUNDLE [SIGTERMS]     SIGTERMS: how often the daemon is stopped under load, 20
+    test_load.py BINARY [BUNDLE|- [SIGTERMS]]     SIGTERMS: how often the daemon is stopped under load, 20
 """
 import http.client
 import json
 import socket
-import sys
 import threading
 import time
 
-from harness import Daemon, Suite, exchange, receive
+from harness import arguments, Daemon, Suite, exchange, receive
 
 BODY = json.dumps({"query": "a query of some words", "limit": 5}).encode()
 JSON = {"Content-Type": "application/json"}
@@ -169,13 +168,13 @@ def sigterm_under_load(suite, binary, bundle, times):
 
 
 def main():
+    binary, bundle, rest = arguments()
     suite = Suite("load")
-    binary, bundle = sys.argv[1], sys.argv[2]
     sixteen_clients(suite, binary, bundle)
     small_queue(suite, binary, bundle)
     slow_clients(suite, binary, bundle)
     too_many_connections(suite, binary, bundle)
-    sigterm_under_load(suite, binary, bundle, int(sys.argv[3]) if len(sys.argv) > 3 else 20)
+    sigterm_under_load(suite, binary, bundle, int(rest[0]) if rest else 20)
     suite.end()
 
 

@@ -1,10 +1,8 @@
 """Raw-socket probes of the header gate: each is a header that lets two machines disagree about where a request ends, or for whom it is.
 
-    test_smuggling.py BINARY BUNDLE
+    test_smuggling.py BINARY [BUNDLE]
 """
-import sys
-
-from harness import Daemon, Suite, statuses
+from harness import arguments, Daemon, Suite, statuses
 
 H = b"Host: x\r\n"
 J = b"Content-Type: application/json\r\n"
@@ -78,8 +76,9 @@ TAKEN = [
 
 
 def main():
+    binary, bundle, _ = arguments()
     suite = Suite("smuggling")
-    with Daemon(sys.argv[1], sys.argv[2]) as d:
+    with Daemon(binary, bundle) as d:
         for name, data in REFUSED:
             got = d.raw(data, timeout=3)
             codes = statuses(got)
