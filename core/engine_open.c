@@ -84,7 +84,7 @@ static int open_task(struct engine *g, enum engine_task task, struct err *e)
 
 /* ---- indexer ---- */
 
-static int open_indexer_work(struct engine *g, struct indexer *x, int32_t learned, int32_t codes, struct err *e)
+static int open_indexer_work(struct indexer *x, int32_t learned, int32_t codes, struct err *e)
 {
     size_t rows = (size_t)x->rows;
     const struct lm_limits l = {.documents = x->rows, .rows = x->rows, .tokens = x->tokens, .text_tokens = x->tokens, .positions = learned,
@@ -123,7 +123,7 @@ static int open_indexer(struct engine *g, struct code_layout *layout, struct err
     x->tokens = most(g->options.batch_tokens, x->max_tokens);
     x->rows = least(ENCODE_ROWS, x->tokens);
     g->model_bytes += t5_size(x->model) * (int64_t)sizeof(float);
-    return open_indexer_work(g, x, layout->positions, layout->codes[0], e);
+    return open_indexer_work(x, layout->positions, layout->codes[0], e);
 }
 
 /* ---- the IDs that all parts share ---- */
