@@ -235,7 +235,7 @@ static void build_baselines(struct recommend_run *s)
         ids[i] = c->documents[i].id;
     s->id_rank = xcalloc((size_t)c->count, sizeof *s->id_rank);
     neighbours_id_ranks(s->id_rank, ids, c->count);
-    s->neighbours = neighbours_build(&(struct neighbours_input){c->sequence, c->sequences, c->users, c->count, 1}, &options);
+    s->neighbours = neighbours_build(&(struct neighbours_input){c->sequence, c->sequences, c->users, c->count, 2}, &options);
     free(ids);
 }
 
