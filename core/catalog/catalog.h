@@ -127,7 +127,8 @@ struct catalog_batch {
 };
 /* Stores the batch durably (all of it or nothing), after on_commit. Unchanged content keeps everything; changed content with the same
  * learned codes keeps suffix and trained flag; other codes get a new suffix. Blocks. Errors: ERR_INVALID / ERR_CONFLICT with puts[].fault set
- * (conflict when a fault is FAULT_ID_TAKEN or FAULT_STALE), ERR_NO_SPACE (nothing stored, later writes work once there is room), ERR_DEADLINE,
+ * (conflict when a fault is FAULT_ID_TAKEN or FAULT_STALE), ERR_NO_SPACE (nothing stored, later writes work once there is room; puts leave a reserve
+ * of 1 to 9 MiB on the disk, so that deletions work on a full one), ERR_DEADLINE,
  * ERR_UNAVAILABLE (not filled, closing), ERR_IO (the writer has stopped: see catalog_health). */
 int catalog_write(struct catalog *c, struct catalog_batch *batch, struct err *e);
 

@@ -87,6 +87,7 @@ struct catalog {
     sqlite3_stmt *statement[W_COUNT];
     struct changes changes;
     int64_t next_generation, added; /* of the transaction under way */
+    int64_t room; /* bytes that the puts of this group may still take */
     int wal_frames, wal_folded; /* in the log after the last commit; when it was last folded into the database */
 
     pthread_mutex_t pool_mutex;

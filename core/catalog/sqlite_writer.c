@@ -4,14 +4,23 @@
  * (a refused batch is rolled back alone), commits with full sync, tells on_commit what changed and only then wakes the callers: who returns
  * from catalog_write finds its documents in the next query. Generations count commits that changed something.
  * After an error of the disk (an fsync, a read, a damaged page) nobody can know what is in the page cache and what is stored: the thread
- * rolls back, refuses everything from then on and the reason stays in `stopped`. A full disk is not such an error: the group is rolled back,
- * the WAL is folded into the database to make room, and the group is tried once more. This thread alone checkpoints: two connections that
+ * rolls back, refuses everything from then on and the reason stays in `stopped`. A full disk is not such an error: puts are refused while a
+ * reserve is still free, which deletions and the folding of the WAL live on; should the disk be full all the same, the group is rolled back,
+ * the WAL folded, and the group tried once more. This thread alone checkpoints: two connections that
  * checkpoint and write at the same moment can corrupt a database (SQLite <= 3.51.2). */
 #include "../base/hash.h"
 #include "sqlite_internal.h"
 #include <string.h>
+#include <sys/statvfs.h>
 
-enum { CHECKPOINT_FRAMES = 1000, TRUNCATE_FRAMES = 16000 };
+enum {
+    CHECKPOINT_FRAMES = 1000,
+    TRUNCATE_FRAMES = 16000,
+    PAGE = 4096,
+    RESERVE = 1 << 20,     /* bytes of disk that puts leave free: this, and a 16th of the disk up to RESERVE_MORE */
+    RESERVE_MORE = 8 << 20,
+    PLENTY = 64 << 20      /* above this (and four times the group) nobody counts pages */
+};
 
 static const char *const statements[W_COUNT] = {
     [W_FIND] = "SELECT d.number, d.sha256, s.trained, s.prefix, s.suffix FROM documents d JOIN semantic_ids s ON s.number = d.number"
@@ -86,6 +95,63 @@ void writer_fold(struct catalog *c) {
     writer_checkpoint(c, c->wal_frames > TRUNCATE_FRAMES);
 }
 
+/* ---- room on the disk ---- */
+
+static int64_t size_of_text(const char *text) { return text ? (int64_t)strlen(text) : 0; }
+
+/* What a batch adds to log and database, roughly: its strings stored and indexed, its vectors, a page a document. */
+static int64_t size_of_batch(const struct catalog_batch *b) {
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < b->put_count; i++) {
+        const struct document *d = b->puts[i].document;
+        bytes += PAGE + 4 * (int64_t)b->puts[i].vector_size;
+        bytes += 2 * (size_of_text(d->title) + size_of_text(d->text) + size_of_text(d->attributes));
+    }
+    return bytes;
+}
+
+struct space {
+    int64_t free, reserve;
+};
+
+static struct space disk_space(const struct catalog *c) {
+    struct statvfs v;
+    if (statvfs(c->path, &v) != 0) return (struct space){INT64_MAX, RESERVE};
+    int64_t share = (int64_t)v.f_blocks * (int64_t)v.f_frsize / 16;
+    return (struct space){(int64_t)v.f_bavail * (int64_t)v.f_frsize, RESERVE + (share < RESERVE_MORE ? share : RESERVE_MORE)};
+}
+
+/* Bytes that puts may take: free pages inside the database (of deleted documents) count too, so that deleting makes room although the file does
+ * not shrink. The log is on the disk in any case. */
+static int64_t room_for_puts(struct catalog *c) {
+    int64_t pages;
+    struct space disk = disk_space(c);
+    if (stopped(c) || db_int(c->db, "PRAGMA freelist_count", &pages, NULL)) return 0;
+    int64_t by_reuse = disk.free < pages * PAGE ? disk.free : pages * PAGE;
+    int64_t by_growth = (disk.free - disk.reserve) / 2; /* once in the log, once in the database */
+    return by_reuse > by_growth ? by_reuse : by_growth;
+}
+
+/* Where space is short the log is folded before every group, deletions too: it must never be longer than what folding it can use. */
+static void measure_room(struct catalog *c, const struct job *group) {
+    int64_t bytes = 0;
+    for (const struct job *j = group; j; j = j->next) bytes += size_of_batch(j->batch);
+    c->room = INT64_MAX;
+    if (disk_space(c).free > PLENTY + 4 * bytes) return;
+    if (c->wal_frames) writer_checkpoint(c, true);
+    if (bytes) c->room = room_for_puts(c);
+}
+
+static int take_room(struct catalog *c, struct job *job) {
+    int64_t bytes = size_of_batch(job->batch);
+    if (bytes > c->room) {
+        return err_set(&job->err, ERR_NO_SPACE, "%s: the disk is full: the documents need about %lld bytes, %lld may be used", c->path,
+                       (long long)bytes, (long long)(c->room > 0 ? c->room : 0));
+    }
+    c->room -= c->room == INT64_MAX ? 0 : bytes;
+    return 0;
+}
+
 /* ---- one group ---- */
 
 /* One batch inside the open transaction. Returns -1 only when the transaction itself is lost. */
@@ -95,6 +161,10 @@ static int run_batch(struct catalog *c, struct job *job) {
     job->changed = false;
     if (job->batch->deadline_ms && clock_ms() > job->batch->deadline_ms) {
         job->result = err_set(&job->err, ERR_DEADLINE, "the deadline passed before the documents were stored");
+        return 0;
+    }
+    if (job->batch->put_count && take_room(c, job)) {
+        job->result = -1;
         return 0;
     }
     if (db_exec(c->db, "SAVEPOINT batch", &job->err)) return -1;
@@ -152,10 +222,12 @@ static void roll_back(struct catalog *c) {
 
 static void run_group(struct catalog *c, struct job *group) {
     struct err e = {0};
+    measure_room(c, group);
     int rc = run_transaction(c, group, &e);
     if (rc && e.code == ERR_NO_SPACE) {
         roll_back(c);
         writer_checkpoint(c, true);
+        measure_room(c, group);
         if (!stopped(c)) rc = run_transaction(c, group, &e);
     }
     if (rc) {
