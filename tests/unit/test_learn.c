@@ -1,0 +1,431 @@
+/* test_learn.c: learning semantic IDs: the objective as it is trained (hash masks, dropout, drawn targets) against finite differences, k-means, ID
+ * statistics, and whole runs: losses fall, codes are used, a run that is stopped at many places ends with the bytes of an unbroken one, bad
+ * input and damaged checkpoints are refused. */
+#include "../../core/base/file.h"
+#include "../../core/base/hash.h"
+#include "../../core/data/sample.h"
+#include "../../core/learn/id_statistics.h"
+#include "../../core/learn/kmeans.h"
+#include "../../core/learn/lmindexer.h"
+#include "../../core/model/bundle.h"
+#include "../../core/runs.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const struct backend *cpu(void)
+{
+    char message[256];
+    const struct backend *be = backend_open("cpu", 2, message, sizeof message);
+    assert_non_null(be);
+    return be;
+}
+
+/* ---- the objective as trained ---- */
+
+enum { DOCUMENTS = 5, ROWS = 9, CODES = 6, WIDTH = 16 };
+
+struct setup {
+    struct t5 *model;
+    struct lm_work *work;
+    int32_t tokens[256], offsets[ROWS + 1], prefix[ROWS], second[DOCUMENTS], negatives[8], negative_offsets[DOCUMENTS + 1];
+    uint64_t keys[DOCUMENTS];
+    struct lm_batch batch;
+};
+
+static void make_rows(struct setup *s)
+{
+    static const int32_t lengths[ROWS] = {4, 9, 1, 6, 12, 4, 9, 6, 12}, views[DOCUMENTS] = {5, 6, -1, 7, 8};
+    for (int32_t r = 0; r < ROWS; r++) {
+        s->offsets[r + 1] = s->offsets[r] + lengths[r];
+        for (int32_t i = 0; i < lengths[r] - 1; i++)
+            s->tokens[s->offsets[r] + i] = 2 + (int32_t)(mix64(9, (uint64_t)(r * 31 + i)) % 28);
+        s->tokens[s->offsets[r + 1] - 1] = 1;
+        s->prefix[r] = r % 2;
+    }
+    for (int32_t i = 0; i < DOCUMENTS; i++) {
+        s->second[i] = views[i];
+        s->keys[i] = (uint64_t)i + 100;
+        if (views[i] >= 0) {
+            s->negatives[s->negative_offsets[i]] = (i + 1) % DOCUMENTS;
+            s->negatives[s->negative_offsets[i] + 1] = (i + 3) % DOCUMENTS;
+        }
+        s->negative_offsets[i + 1] = s->negative_offsets[i] + (views[i] >= 0 ? 2 : 0);
+    }
+}
+
+static void setup_open(struct setup *s, bool gated)
+{
+    struct t5_config c = {.vocab = 30, .codes = 2 * CODES, .d_model = WIDTH, .d_kv = 4, .d_ff = 24, .heads = 3, .encoder_layers = 1,
+                          .decoder_layers = 1, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .dropout = 0.2f, .gated = gated,
+                          .scale_output = true};
+    struct t5_extra extra[10 + LM_POSITIONS_MAX];
+    const struct t5_options o = {.config = c, .train = true, .extra = extra, .extra_count = lmindexer_extras(&c, 2, CODES, extra)};
+    struct err e;
+    memset(s, 0, sizeof *s);
+    make_rows(s);
+    s->model = t5_init(cpu(), &o, &e);
+    assert_non_null(s->model);
+    t5_randomise(s->model, 3);
+    for (int64_t i = 0; i < t5_size(s->model); i++)
+        t5_master(s->model)[i] *= 0.5f;
+    t5_refresh(s->model);
+    const struct lm_limits l = {.documents = DOCUMENTS, .rows = ROWS, .tokens = 128, .text_tokens = 64, .positions = 2, .codes = CODES, .train = true};
+    s->work = lm_work_init(s->model, &l, &e);
+    assert_non_null(s->work);
+    s->batch = (struct lm_batch){.stage = LM_CONTINUOUS, .position = 1, .documents = DOCUMENTS, .rows = {ROWS, s->tokens, s->offsets},
+                                 .prefix = s->prefix, .keys = s->keys, .hint_ratio = 0.4, .second_view = s->second, .negatives = s->negatives,
+                                 .negative_offsets = s->negative_offsets, .target_share = 0.6, .seed = 77, .dropout = true,
+                                 .contrastive_temperature = 2, .weight_recon = 1, .weight_contrastive = 0.7, .weight_commitment = 0.3};
+}
+
+static void setup_close(struct setup *s)
+{
+    lm_work_free(s->work);
+    t5_free(s->model);
+}
+
+static double loss_of(struct setup *s)
+{
+    struct lm_losses l;
+    lmindexer_step(s->model, s->work, &s->batch, &l);
+    return l.total;
+}
+
+/* Derivative along one tensor's own gradient direction, against central differences. */
+static void check_direction(struct setup *s, const struct t5_tensor *t, const float *grad)
+{
+    int64_t n = (int64_t)t->rows * t->cols;
+    float *w = t5_master(s->model) + t->offset;
+    double norm = 0, step = 2e-3;
+    for (int64_t i = 0; i < n; i++)
+        norm += (double)grad[i] * (double)grad[i];
+    norm = sqrt(norm);
+    if (norm < 1e-3)
+        return;
+    float *keep = xmalloc((size_t)n * sizeof *keep);
+    memcpy(keep, w, (size_t)n * sizeof *keep);
+    double side[2];
+    for (int k = 0; k < 2; k++) {
+        for (int64_t i = 0; i < n; i++)
+            w[i] = (float)((double)keep[i] + (k ? -step : step) * (double)grad[i] / norm);
+        t5_refresh(s->model);
+        side[k] = loss_of(s);
+    }
+    memcpy(w, keep, (size_t)n * sizeof *keep);
+    t5_refresh(s->model);
+    free(keep);
+    double numeric = (side[0] - side[1]) / (2 * step);
+    if (fabs(numeric - norm) > 0.02 * norm + 2e-3)
+        fail_msg("%s: finite difference %.6g, gradient %.6g", t->name, numeric, norm);
+}
+
+static void check_gradients(bool gated)
+{
+    struct setup s;
+    setup_open(&s, gated);
+    size_t bytes = (size_t)t5_size(s.model) * sizeof(float);
+    float *grad = xmalloc(bytes);
+    memset(t5_grad(s.model), 0, bytes);
+    loss_of(&s);
+    memcpy(grad, t5_grad(s.model), bytes);
+    for (int32_t i = 0; i < t5_tensor_count(s.model); i++)
+        check_direction(&s, t5_tensor_at(s.model, i), grad + t5_tensor_at(s.model, i)->offset);
+    free(grad);
+    setup_close(&s);
+}
+
+static void test_gradients_relu(void **state)
+{
+    (void)state;
+    check_gradients(false);
+}
+
+static void test_gradients_gated(void **state)
+{
+    (void)state;
+    check_gradients(true);
+}
+
+/* Frozen codebooks get no gradient; the same seed draws the same batch loss, another seed another. */
+static void test_freeze_and_seed(void **state)
+{
+    (void)state;
+    struct setup s;
+    setup_open(&s, false);
+    s.batch.freeze_codebooks = true;
+    memset(t5_grad(s.model), 0, (size_t)t5_size(s.model) * sizeof(float));
+    double a = loss_of(&s), b = loss_of(&s);
+    assert_true(a == b);
+    const struct t5_tensor *book = t5_tensor_find(s.model, "codebook.1");
+    for (int32_t i = 0; i < book->rows * book->cols; i++)
+        assert_true(t5_grad(s.model)[book->offset + i] == 0);
+    s.batch.seed++;
+    assert_true(loss_of(&s) != a);
+    setup_close(&s);
+}
+
+/* The warm-up stage touches no T5 tensor. */
+static void test_warmup_moves_reconstructor_only(void **state)
+{
+    (void)state;
+    struct setup s;
+    setup_open(&s, false);
+    s.batch.stage = LM_WARMUP;
+    s.batch.position = 0;
+    s.batch.second_view = NULL;
+    s.batch.rows.count = DOCUMENTS;
+    memset(t5_grad(s.model), 0, (size_t)t5_size(s.model) * sizeof(float));
+    loss_of(&s);
+    for (int32_t i = 0; i < t5_tensor_count(s.model); i++) {
+        const struct t5_tensor *t = t5_tensor_at(s.model, i);
+        double sum = 0;
+        for (int64_t k = 0; k < (int64_t)t->rows * t->cols; k++)
+            sum += fabs((double)t5_grad(s.model)[t->offset + k]);
+        if (strncmp(t->name, "recon.", 6) == 0)
+            assert_true(sum > 0);
+        else
+            assert_true(sum == 0);
+    }
+    setup_close(&s);
+}
+
+/* ---- k-means and statistics ---- */
+
+static void test_kmeans_finds_clusters(void **state)
+{
+    (void)state;
+    enum { N = 300, D = 5, K = 6 };
+    float x[N * D], centroids[K * D];
+    int32_t assign[N];
+    struct kmeans_result r, again;
+    struct err e;
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < D; j++)
+            x[i * D + j] = (float)((i % K == j ? 10 : 0) - (i % K == 5 ? 10 : 0)) + mix_uniform(4, (uint64_t)(i * D + j));
+    const struct kmeans_options o = {.n = N, .d = D, .k = K, .restarts = 3, .iterations = 20, .seed = 5};
+    assert_int_equal(kmeans_run(cpu(), &o, x, centroids, assign, &r, NULL, &e), 0);
+    assert_int_equal(r.used, K);
+    for (int i = K; i < N; i++)
+        assert_int_equal(assign[i], assign[i % K]);
+    assert_true(r.inertia < N * D / 12.0 * 1.3);
+    assert_int_equal(kmeans_run(cpu(), &o, x, centroids, assign, &again, NULL, &e), 0);
+    assert_true(r.inertia == again.inertia);
+}
+
+static void test_kmeans_bad_and_degenerate(void **state)
+{
+    (void)state;
+    float x[8] = {1, 1, 1, 1, 1, 1, 1, 1}, centroids[16];
+    struct kmeans_result r;
+    struct err e = {0};
+    struct kmeans_options o = {.n = 4, .d = 2, .k = 5, .restarts = 1, .iterations = 3};
+    assert_int_equal(kmeans_run(cpu(), &o, x, centroids, NULL, &r, NULL, &e), -1);
+    assert_non_null(strstr(e.message, "codes is 5"));
+    o.k = 3; /* all points coincide: one cluster holds them all */
+    assert_int_equal(kmeans_run(cpu(), &o, x, centroids, NULL, &r, NULL, &e), 0);
+    assert_int_equal(r.used, 1);
+}
+
+static void test_statistics(void **state)
+{
+    (void)state;
+    const uint32_t codes[] = {0, 1, 0, 1, 0, 2, 3, 1}; /* (0,1) (0,1) (0,2) (3,1) */
+    struct id_statistics st;
+    id_statistics(codes, 4, 2, 0, &st);
+    assert_int_equal(st.codes_used, 2);
+    assert_int_equal(st.largest_bucket, 3);
+    assert_int_equal(st.unique_prefixes, 2);
+    assert_true(fabs(st.collision_rate - 0.75) < 1e-12);
+    id_statistics(codes, 4, 2, 1, &st);
+    assert_int_equal(st.unique_prefixes, 3);
+    assert_int_equal(st.codes_used, 2);
+    assert_true(fabs(st.perplexity - exp(0.75 * log(4 / 3.0) + 0.25 * log(4))) < 1e-9);
+    assert_true(fabs(st.collision_rate - 0.5) < 1e-12);
+}
+
+/* ---- whole runs ---- */
+
+static char *folder;
+
+static int make_folder(void **state)
+{
+    (void)state;
+    struct err e;
+    char template[] = "/tmp/semindex-learn-XXXXXX";
+    folder = xstrdup(mkdtemp(template));
+    char *data = path_join(folder, "data");
+    int rc = sample_write(data, 1, &e);
+    free(data);
+    return rc;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    struct err e;
+    int rc = file_remove_tree(folder, &e);
+    free(folder);
+    return rc;
+}
+
+struct watcher { /* stops a run at the n-th report */
+    int64_t reports, stop_at;
+    volatile sig_atomic_t stop;
+    char notes[16384];
+    int64_t bits;
+};
+
+static void on_report(void *state, const struct progress *p)
+{
+    struct watcher *w = state;
+    (void)p;
+    if (++w->reports == w->stop_at)
+        w->stop = 1;
+}
+
+static void on_note(void *state, const char *line)
+{
+    struct watcher *w = state;
+    if (strlen(w->notes) + strlen(line) + 2 < sizeof w->notes) {
+        strcat(w->notes, line);
+        strcat(w->notes, "\n");
+    }
+}
+
+static int learn(const char *out, struct watcher *w, const struct learn_options *change, struct err *e)
+{
+    char *data = path_join(folder, "data"), *path = path_join(folder, out), *work = xprintf("%s.work", path);
+    char *tokenizer = path_join(folder, "tokenizer.model");
+    struct learn_options o = {.data = data, .out = path, .tokenizer = tokenizer, .d_model = 24, .d_ff = 32, .d_kv = 8, .heads = 2,
+                              .encoder_layers = 1, .decoder_layers = 1, .positions = 2, .codes = 8, .max_tokens = 24, .batch = 32,
+                              .lr = 3e-3, .kmeans_restarts = 2, .kmeans_iterations = 5, .warmup_epochs = 1, .continuous_epochs = 1,
+                              .joint_epochs = 1, .seed = 4, .limit = 120, .device = "cpu", .threads = 2, .checkpoint_s = 1000};
+    const struct run run = {on_report, on_note, w, &w->stop};
+    const struct tokenizer_options t = {.data = data, .output = tokenizer, .vocab = 400, .threads = 1};
+    if (change)
+        o.lr = change->lr;
+    int rc = file_exists(tokenizer) ? 0 : tokenizer_run(&t, NULL, e);
+    rc = rc == 0 ? learn_run(&o, &run, e) : rc;
+    free(data);
+    free(path);
+    free(work);
+    free(tokenizer);
+    return rc;
+}
+
+static void digest_of(const char *bundle, char hex[65])
+{
+    struct err e;
+    char *path = path_join(folder, bundle);
+    struct bundle *b = bundle_open(path, &e);
+    assert_non_null(b);
+    bundle_digest(b, hex);
+    bundle_close(b);
+    free(path);
+}
+
+static void test_run_learns(void **state)
+{
+    (void)state;
+    struct watcher w = {.stop_at = -1};
+    struct err e = {0};
+    double first, last;
+    assert_int_equal(learn("whole", &w, NULL, &e), 0);
+    const char *line = strstr(w.notes, "position 1: continuous:");
+    assert_non_null(line);
+    assert_int_equal(sscanf(strstr(line, "loss_first="), "loss_first=%lf loss_last=%lf", &first, &last), 2);
+    assert_true(last < first);
+    for (int i = 0; i < 5; i++) { /* every training stage moved the weights */
+        line = strstr(i ? line + 1 : w.notes, "moved=");
+        assert_non_null(line);
+        assert_true(atof(line + 6) > 1e-3);
+    }
+    int used;
+    line = strstr(w.notes, "position 1: assign: codes_used=");
+    assert_int_equal(sscanf(line, "position 1: assign: codes_used=%d", &used), 1);
+    assert_true(used >= 4);
+}
+
+/* Stopped again and again at changing places, a run ends with the bytes of an unbroken one. */
+static void test_resume_is_exact(void **state)
+{
+    (void)state;
+    char whole[65], broken[65];
+    struct err e = {0};
+    int rc = -1, stops = 0;
+    for (int64_t n = 1; rc != 0 && stops < 60; n = n % 5 + 2) {
+        struct watcher w = {.stop_at = n};
+        rc = learn("broken", &w, NULL, &e);
+        if (rc < 0) {
+            assert_int_equal(e.code, ERR_INTERRUPTED);
+            stops++;
+        }
+    }
+    assert_int_equal(rc, 0);
+    assert_true(stops >= 5);
+    digest_of("whole", whole);
+    digest_of("broken", broken);
+    assert_string_equal(whole, broken);
+}
+
+static void test_checkpoint_damaged_or_foreign(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct watcher w = {.stop_at = 9};
+    assert_int_equal(learn("cut", &w, NULL, &e), -1);
+    assert_int_equal(e.code, ERR_INTERRUPTED);
+    struct watcher other = {.stop_at = -1};
+    const struct learn_options change = {.lr = 1e-3};
+    assert_int_equal(learn("cut", &other, &change, &e), -1);
+    assert_int_equal(e.code, ERR_CONFLICT);
+    assert_non_null(strstr(e.message, "lr"));
+    char *path = xprintf("%s/cut.work/checkpoint", folder), *previous = xprintf("%s.previous", path);
+    size_t size;
+    char *bytes = file_read(path, 0, &size, &e);
+    assert_non_null(bytes);
+    assert_int_equal(file_write(path, bytes, size / 2, &e), 0);
+    unlink(previous);
+    struct watcher again = {.stop_at = -1};
+    assert_int_equal(learn("cut", &again, NULL, &e), -1);
+    assert_int_equal(e.code, ERR_DATA);
+    assert_non_null(strstr(e.message, "checkpoint"));
+    free(bytes);
+    free(path);
+    free(previous);
+}
+
+static void test_bad_options(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct watcher w = {.stop_at = -1};
+    const struct learn_options change = {.lr = 7};
+    assert_int_equal(learn("bad", &w, &change, &e), -1);
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_non_null(strstr(e.message, "lr is 7, must be"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients_relu),
+        cmocka_unit_test(test_gradients_gated),
+        cmocka_unit_test(test_freeze_and_seed),
+        cmocka_unit_test(test_warmup_moves_reconstructor_only),
+        cmocka_unit_test(test_kmeans_finds_clusters),
+        cmocka_unit_test(test_kmeans_bad_and_degenerate),
+        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_run_learns),
+        cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_checkpoint_damaged_or_foreign),
+        cmocka_unit_test(test_bad_options),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
