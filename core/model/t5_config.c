@@ -142,6 +142,18 @@ static const char *flag_text(bool x)
     return x ? "true" : "false";
 }
 
+/* The shortest decimal that reads back as x: 0.1, not 0.100000001. */
+static void put_real(struct str *s, const char *key, float x)
+{
+    char text[32];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)x);
+        if (strtof(text, NULL) == x)
+            break;
+    }
+    str_printf(s, " \"%s\": %s,\n", key, text);
+}
+
 char *t5_config_print(const struct t5_config *c)
 {
     struct str s = {0};
@@ -151,8 +163,10 @@ char *t5_config_print(const struct t5_config *c)
         int32_t value = *(const int32_t *)(const void *)((const char *)c + fields[i].place);
         str_printf(&s, " \"%s\": %d,\n", fields[i].key, value + (i == 0 ? c->codes : 0));
     }
-    str_printf(&s, " \"num_decoder_layers\": %d,\n \"layer_norm_epsilon\": %.9g,\n", c->decoder_layers, (double)c->eps);
-    str_printf(&s, " \"dropout_rate\": %.9g,\n \"feed_forward_proj\": \"%s\",\n", (double)c->dropout, c->gated ? "gated-gelu" : "relu");
+    str_printf(&s, " \"num_decoder_layers\": %d,\n", c->decoder_layers);
+    put_real(&s, "layer_norm_epsilon", c->eps);
+    put_real(&s, "dropout_rate", c->dropout);
+    str_printf(&s, " \"feed_forward_proj\": \"%s\",\n", c->gated ? "gated-gelu" : "relu");
     str_printf(&s, " \"tie_word_embeddings\": %s,\n", flag_text(!c->untied));
     str_printf(&s, " \"scale_decoder_outputs\": %s,\n", flag_text(c->scale_output));
     str_printf(&s, " \"semindex_untied\": %s,\n \"semindex_codes\": %d\n}\n", flag_text(c->untied), c->codes);
