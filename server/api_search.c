@@ -14,7 +14,10 @@ static void answer_unprepared(struct call *c, const struct err *e)
     static const char *const fields[] = {"beam_width", "limit", "offset", "query", "history", "mode"};
     const char *pointer = "";
     if (e->code == ERR_CONFLICT) {
-        answer_problem(c, 409, "not_in_model", e->message, NULL);
+        const char *detail = e->message;
+        if (!strncmp(detail, "not_in_model: ", 14)) /* the code has a member of its own */
+            detail += 14;
+        answer_problem(c, 409, "not_in_model", detail, NULL);
         return;
     }
     if (e->code != ERR_INVALID) {

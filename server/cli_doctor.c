@@ -69,9 +69,9 @@ static void check_libraries(struct report *r)
 
 static void check_bundle(struct report *r, const char *model)
 {
-    char text[512], *manifest = path_join(model, "manifest.json");
+    char text[512], *manifest = path_join(model, "bundle.json");
     bool there = file_exists(model), whole = file_exists(manifest);
-    snprintf(text, sizeof text, "%s%s", model, !there ? " does not exist" : !whole ? " has no manifest.json: it is no bundle" : "");
+    snprintf(text, sizeof text, "%s%s", model, !there ? " does not exist" : !whole ? " has no bundle.json: it is no bundle" : "");
     say(r, there && whole ? FINE : WRONG, "bundle", text);
     free(manifest);
 }

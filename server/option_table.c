@@ -37,7 +37,7 @@ const struct option_def option_table[OPT_COUNT] = {
                     "Network"},
     [OPT_INSECURE] = {"insecure", FLAG, "allow an address that other machines reach, without keys", CMD_SERVE, "Network"},
     [OPT_HTTP_THREADS] = {"http-threads", OPTION_INT, "2", 1, 64, "N", "threads that read requests and write answers", CMD_SERVE, "Network"},
-    [OPT_MAX_CONNECTIONS] = {"max-connections", OPTION_INT, "1000", 8, 100000, "N", "connections served at once; more get 503", CMD_SERVE,
+    [OPT_MAX_CONNECTIONS] = {"max-connections", OPTION_INT, "2000", 8, 100000, "N", "connections served at once; more get 503", CMD_SERVE,
                              "Network"},
     [OPT_RECEIVE_TIMEOUT_MS] = {"receive-timeout-ms", OPTION_INT, "10000", 100, 3600000, "MS", "longest time a request may take to arrive",
                                 CMD_SERVE, "Network"},

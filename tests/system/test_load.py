@@ -4,6 +4,7 @@
 """
 import http.client
 import json
+import resource
 import socket
 import threading
 import time
@@ -117,6 +118,43 @@ def too_many_connections(suite, binary, bundle):
         suite.check("afterwards all is well", d.request("POST", "/search", BODY, JSON)[0] != 503)
 
 
+def thousand_slow_connections(suite, binary, bundle):
+    """A thousand clients that send a byte now and then: others are served all the while, and the thousand are cut."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with Daemon(binary, bundle, "--receive-timeout-ms", "4000") as d:
+        held = []
+        for i in range(1000):
+            s = socket.create_connection(("127.0.0.1", d.port), timeout=10)
+            s.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n" + (b"\r\n{" if i % 2 else b""))
+            held.append(s)
+        began, slowest, wrong = time.time(), 0.0, 0
+        while time.time() - began < 3:
+            at = time.time()
+            wrong += d.request("POST", "/search", BODY, JSON)[0] not in (200, 409)
+            slowest = max(slowest, time.time() - at)
+            for s in held[::10]:
+                try:
+                    s.send(b"a")
+                except OSError:
+                    pass
+        suite.check("1,000 slow connections: others are served", wrong == 0 and slowest < 2, f"{wrong} wrong, slowest {slowest:.2f} s")
+        time.sleep(2.5)
+        open_still = 0
+        for s in held:
+            s.setblocking(False)
+            try:
+                open_still += s.recv(1) != b""
+            except BlockingIOError:
+                open_still += 1
+            except OSError:
+                pass
+            s.close()
+        suite.equal("1,000 slow connections: all are cut", open_still, 0)
+        print(f"1,000 slow connections: slowest search of the others {slowest * 1000:.0f} ms")
+        suite.equal("1,000 slow connections: exit", d.terminate(), 0)
+
+
 def load_until_refused(port, stop, counts, keep):
     """Requests until the port refuses; a connection that was made must give a whole answer."""
     connection = None
@@ -174,6 +212,7 @@ def main():
     small_queue(suite, binary, bundle)
     slow_clients(suite, binary, bundle)
     too_many_connections(suite, binary, bundle)
+    thousand_slow_connections(suite, binary, bundle)
     sigterm_under_load(suite, binary, bundle, int(rest[0]) if rest else 20)
     suite.end()
 
