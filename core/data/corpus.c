@@ -20,8 +20,9 @@ cJSON *corpus_next_object(struct corpus_file *f, int *status, struct err *e)
     while ((*status = lines_next(f->lines, &line, &size, e)) == 1) {
         if (line[strspn(line, " \t\r")] == 0)
             continue;
-        cJSON *object = cJSON_ParseWithLength(line, size);
-        if (object && cJSON_IsObject(object))
+        const char *end = NULL;
+        cJSON *object = cJSON_ParseWithLengthOpts(line, size + 1, &end, true);
+        if (object && cJSON_IsObject(object) && end == line + size) /* nothing behind it */
             return object;
         cJSON_Delete(object);
         *status = corpus_line_error(f, e, "is not a JSON object");
@@ -54,21 +55,60 @@ static char *attributes_of(struct corpus *c, cJSON *object)
     return out;
 }
 
-static int add_document(struct corpus *c, struct corpus_file *f, cJSON *object, int32_t *room, struct err *e)
+struct document_reader {
+    struct corpus *c;
+    struct corpus_file f;
+    int64_t *line; /* of each document */
+    int32_t room;
+};
+
+/* The document's id, checked; NULL with e. Owned by object. */
+static const char *read_id(struct document_reader *r, const cJSON *object, struct err *e)
 {
     struct err why;
     const char *id = corpus_string(object, "_id");
+    id = id ? id : corpus_string(object, "id");
     if (!id)
-        id = corpus_string(object, "id");
-    if (!id)
-        return corpus_line_error(f, e, "has no string \"_id\" or \"id\"");
-    if (document_check_id(id, strlen(id), &why) < 0)
-        return err_set(e, ERR_DATA, "%s: line %lld: id %s", f->path, (long long)lines_number(f->lines), why.message);
+        corpus_line_error(&r->f, e, "has no string \"_id\" or \"id\"");
+    else if (document_check_id(id, strlen(id), &why) < 0)
+        err_set(e, ERR_DATA, "%s: line %lld: id %s", r->f.path, (long long)lines_number(r->f.lines), why.message);
+    else
+        return id;
+    return NULL;
+}
+
+/* Title and text may be absent or null, but not of another type. */
+static int check_strings(struct document_reader *r, const cJSON *object, struct err *e)
+{
+    static const char *const names[] = {"title", "text"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, names[i]);
+        if (item && !cJSON_IsString(item) && !cJSON_IsNull(item))
+            return err_set(e, ERR_DATA, "%s: line %lld: \"%s\" is not a string", r->f.path, (long long)lines_number(r->f.lines), names[i]);
+    }
+    return 0;
+}
+
+static void make_room(struct document_reader *r)
+{
+    if (r->c->count < r->room)
+        return;
+    r->room = r->room ? r->room * 2 : 1024;
+    r->c->documents = xrealloc(r->c->documents, (size_t)r->room, sizeof *r->c->documents);
+    r->line = xrealloc(r->line, (size_t)r->room, sizeof *r->line);
+}
+
+static int add_document(struct document_reader *r, cJSON *object, struct err *e)
+{
+    struct corpus *c = r->c;
+    const char *id = read_id(r, object, e);
+    if (!id || check_strings(r, object, e) < 0)
+        return -1;
     if (!string_map_put(c->by_id, id, strlen(id), c->count))
-        return err_set(e, ERR_DATA, "%s: line %lld: id \"%s\" was there already, as document %d", f->path, (long long)lines_number(f->lines), id,
-                       string_map_get(c->by_id, id, strlen(id)) + 1);
-    if (c->count == *room)
-        c->documents = xrealloc(c->documents, (size_t)(*room = *room ? *room * 2 : 1024), sizeof *c->documents);
+        return err_set(e, ERR_DATA, "%s: line %lld: id \"%s\" was there already, in line %lld", r->f.path, (long long)lines_number(r->f.lines), id,
+                       (long long)r->line[string_map_get(c->by_id, id, strlen(id))]);
+    make_room(r);
+    r->line[c->count] = lines_number(r->f.lines);
     struct document *d = &c->documents[c->count++];
     d->id = keep(c, id);
     d->title = keep(c, corpus_string(object, "title"));
@@ -79,17 +119,17 @@ static int add_document(struct corpus *c, struct corpus_file *f, cJSON *object, 
 
 static int read_documents(struct corpus *c, const char *path, struct err *e)
 {
-    int32_t room = 0;
-    int status, rc = 0;
+    int status = 0, rc = 0;
     cJSON *object;
-    struct corpus_file f = {.path = path, .lines = lines_open(path, e)};
-    if (!f.lines)
+    struct document_reader r = {.c = c, .f = {.path = path, .lines = lines_open(path, e)}};
+    if (!r.f.lines)
         return -1;
-    while (rc == 0 && (object = corpus_next_object(&f, &status, e))) {
-        rc = add_document(c, &f, object, &room, e);
+    while (rc == 0 && (object = corpus_next_object(&r.f, &status, e))) {
+        rc = add_document(&r, object, e);
         cJSON_Delete(object);
     }
-    lines_close(f.lines);
+    lines_close(r.f.lines);
+    free(r.line);
     if (rc < 0 || status < 0)
         return -1;
     return c->count ? 0 : err_set(e, ERR_DATA, "%s: no documents", path);

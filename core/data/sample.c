@@ -222,22 +222,24 @@ static int32_t next_product(struct draw *d, const struct sample *s, int32_t now,
     return product_at(liked[pick(d, 2)], pick(d, SHELVES), pick_skewed(d, SERIES));
 }
 
+/* Whole histories walk on one stream of numbers; the last item, the truth, is drawn from another, so that no seed makes both. */
 static void write_user(const struct sample *s, FILE *out, int32_t user)
 {
-    struct draw d = {mix64(s->seed, 5), (uint64_t)user << 12};
-    const int32_t liked[2] = {pick_skewed(&d, DEPARTMENTS), pick_skewed(&d, DEPARTMENTS)};
-    int32_t length = 5 + pick(&d, 6), seen[16], n = 0, now = product_at(liked[0], pick(&d, SHELVES), pick_skewed(&d, SERIES));
+    struct draw past = {mix64(s->seed, 5), (uint64_t)user << 12}, truth = {mix64(s->seed, 6), (uint64_t)user << 12};
+    const int32_t liked[2] = {pick_skewed(&past, DEPARTMENTS), pick_skewed(&past, DEPARTMENTS)};
+    int32_t length = 5 + pick(&past, 6), seen[16], n = 0, now = product_at(liked[0], pick(&past, SHELVES), pick_skewed(&past, SERIES));
     char id[16];
     fprintf(out, "user-%04d", user + 1);
-    for (int32_t tries = 0; n < length && tries < 200; tries++, now = next_product(&d, s, now, liked)) {
+    for (int32_t tries = 0; n < length && tries < 200; tries++) {
         bool again = false;
         for (int32_t i = 0; i < n; i++)
             again |= seen[i] == now;
-        if (again)
-            continue;
-        seen[n++] = now;
-        sku(now, id);
-        fprintf(out, " %s", id);
+        if (!again) {
+            seen[n++] = now;
+            sku(now, id);
+            fprintf(out, " %s", id);
+        }
+        now = next_product(n + 1 < length ? &past : &truth, s, again ? seen[n - 1] : now, liked);
     }
     fputc('\n', out);
 }
