@@ -1,7 +1,7 @@
 /* api_admin.c: what operators and machines ask: is it alive, is it ready, what is it, how does it do, what does this error mean.
  *
- * /livez touches neither model nor store: it says that the process answers. /readyz is what a load balancer asks; each check is named. /info
- * states every limit that a request can run into, from the same options that enforce them. */
+ * /livez touches neither model nor store: it says that the process answers. /readyz is what a load balancer asks; each check is named.
+ * /info states every limit that a request can run into, from the same options that enforce them. */
 #include "json_out.h"
 #include "metrics.h"
 #include "server.h"
@@ -48,11 +48,28 @@ enum http_next admin_readyz(struct call *c)
 
 static void write_limits(struct str *out, const struct options *o)
 {
-    static const enum option_id ids[] = {OPT_MAX_BODY_BYTES, OPT_MAX_DOCUMENTS, OPT_MAX_QUERIES, OPT_MAX_QUERY_BYTES, OPT_MAX_LIMIT,
-                                         OPT_MAX_OFFSET, OPT_MAX_BEAM, OPT_MAX_QUERY_TOKENS, OPT_MAX_DOCUMENT_TOKENS, OPT_MAX_HISTORY,
-                                         OPT_MAX_JSON_VALUES, OPT_MAX_CONNECTIONS, OPT_QUEUE, OPT_INGEST_QUEUE, OPT_BATCH_TOKENS,
-                                         OPT_BATCH_ROWS, OPT_REQUEST_TIMEOUT_MS, OPT_MAX_TIMEOUT_MS, OPT_INDEX_TIMEOUT_MS,
-                                         OPT_RECEIVE_TIMEOUT_MS, OPT_SEND_TIMEOUT_MS, OPT_IDLE_TIMEOUT_MS};
+    static const enum option_id ids[] = {OPT_MAX_BODY_BYTES,
+                                         OPT_MAX_DOCUMENTS,
+                                         OPT_MAX_QUERIES,
+                                         OPT_MAX_QUERY_BYTES,
+                                         OPT_MAX_LIMIT,
+                                         OPT_MAX_OFFSET,
+                                         OPT_MAX_BEAM,
+                                         OPT_MAX_QUERY_TOKENS,
+                                         OPT_MAX_DOCUMENT_TOKENS,
+                                         OPT_MAX_HISTORY,
+                                         OPT_MAX_JSON_VALUES,
+                                         OPT_MAX_CONNECTIONS,
+                                         OPT_QUEUE,
+                                         OPT_INGEST_QUEUE,
+                                         OPT_BATCH_TOKENS,
+                                         OPT_BATCH_ROWS,
+                                         OPT_REQUEST_TIMEOUT_MS,
+                                         OPT_MAX_TIMEOUT_MS,
+                                         OPT_INDEX_TIMEOUT_MS,
+                                         OPT_RECEIVE_TIMEOUT_MS,
+                                         OPT_SEND_TIMEOUT_MS,
+                                         OPT_IDLE_TIMEOUT_MS};
     json_key(out, "limits");
     str_puts(out, "{");
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {

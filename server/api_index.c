@@ -1,8 +1,8 @@
 /* api_index.c: POST /index, GET and DELETE /documents/{id}.
  *
- * A batch is all or nothing: the whole request is validated before anything is stored, and every wrong document is named. The 200 is written
- * after the engine has committed and published, so the next search sees it. Changes wait in their own queue: an ingest never
- * takes a place from a search. Reading one document is a point lookup and is answered on the HTTP thread. */
+ * A batch is all or nothing: the whole request is validated before anything is stored, and every wrong document is named. The 200 is
+ * written after the engine has committed and published, so the next search sees it. Changes wait in their own queue: an ingest never takes
+ * a place from a search. Reading one document is a point lookup and is answered on the HTTP thread. */
 #include "json_out.h"
 #include "metrics.h"
 #include "server.h"

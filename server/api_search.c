@@ -1,8 +1,8 @@
 /* api_search.c: POST /search and POST /recommend.
  *
- * The HTTP thread validates and tokenises (engine_prepare), the model worker runs, an HTTP thread writes the answer. A request may hold many
- * queries; they travel as one work and are answered together. Everything that a person may wonder about is in the answer: the beam that
- * was used, whether the text was cut, whether a candidate was, which history counted. */
+ * The HTTP thread validates and tokenises (engine_prepare), the model worker runs, an HTTP thread writes the answer. A request may hold
+ * many queries; they travel as one work and are answered together. Everything that a person may wonder about is in the answer: the beam
+ * that was used, whether the text was cut, whether a candidate was, which history counted. */
 #include "json_out.h"
 #include "metrics.h"
 #include "server.h"
@@ -189,7 +189,8 @@ static void note_stages(struct call *c)
     metrics_stage(STAGE_DECODE, decode / 1e3);
     metrics_stage(STAGE_STORE, store / 1e3);
     size_t n = strlen(c->request->timing);
-    snprintf(c->request->timing + n, sizeof c->request->timing - n, ", encode;dur=%.3f, decode;dur=%.3f, store;dur=%.3f", encode, decode, store);
+    snprintf(c->request->timing + n, sizeof c->request->timing - n, ", encode;dur=%.3f, decode;dur=%.3f, store;dur=%.3f", encode, decode,
+             store);
 }
 
 void search_finish(struct call *c)

@@ -1,8 +1,8 @@
 /* batcher.h: the bounded queues between HTTP threads and the engine.
  *
- * Queries wait in one queue for the one model worker, which takes what waits, up to a token budget: no linger timer. Changes (index, delete)
- * wait in another for a few ingest threads, since they block until they are durable. A work belongs to its owner; between push and `done` the
- * batcher may use it, and `done` is called exactly once. */
+ * Queries wait in one queue for the one model worker, which takes what waits, up to a token budget: no linger timer. Changes (index,
+ * delete) wait in another for a few ingest threads, since they block until they are durable. A work belongs to its owner; between push and
+ * `done` the batcher may use it, and `done` is called exactly once. */
 #ifndef SEMINDEX_BATCHER_H
 #define SEMINDEX_BATCHER_H
 

@@ -13,8 +13,8 @@ struct command {
     int (*run)(const struct options *o, struct err *e);
 };
 
-/* A run that draws a bar with rate and time left on a terminal, plain lines every few seconds in a log, nothing with --quiet. The first SIGINT
- * or SIGTERM asks the run to stop, the second ends the process. One at a time; cli_progress_end before results are printed. */
+/* A run that draws a bar with rate and time left on a terminal, plain lines every few seconds in a log, nothing with --quiet. The first
+ * SIGINT or SIGTERM asks the run to stop, the second ends the process. One at a time; cli_progress_end before results are printed. */
 const struct run *cli_progress_begin(const struct options *o);
 void cli_progress_end(void);
 

@@ -1,7 +1,7 @@
 /* cli_doctor.c: what this machine, these libraries and these files are like, and which options are in force and why.
  *
- * doctor says what a person would otherwise find out by a failure: versions of the libraries with their known weaknesses, processors, memory,
- * open files, whether bundle and catalogue are there and writable. It ends with 0 unless something would stop the daemon. */
+ * doctor says what a person would otherwise find out by a failure: versions of the libraries with their known weaknesses, processors,
+ * memory, open files, whether bundle and catalogue are there and writable. It ends with 0 unless something would stop the daemon. */
 #include "../core/base/file.h"
 #include "cli.h"
 #include "http.h"
@@ -61,7 +61,8 @@ static void check_libraries(struct report *r)
     char text[256];
     bool old = http_library_version()[0] == '0';
     snprintf(text, sizeof text, "libmicrohttpd %s%s", http_library_version(),
-             old ? "; older than 1.0: header folding, NUL in values and chunk extensions pass unseen: put nginx in front on open networks" : "");
+             old ? "; older than 1.0: header folding, NUL in values and chunk extensions pass unseen: put nginx in front on open networks"
+                 : "");
     say(r, old ? NOTE : FINE, "HTTP library", text);
     snprintf(text, sizeof text, "cJSON %s, behind our own strict gate", cJSON_Version());
     say(r, FINE, "JSON library", text);
@@ -83,7 +84,8 @@ static void check_catalog(struct report *r, const char *catalog)
         slash[slash == folder] = 0;
     const char *where = slash ? folder : ".";
     bool there = file_exists(catalog), writable = access(there ? catalog : where, W_OK) == 0;
-    snprintf(text, sizeof text, "%s%s%s", catalog, there ? "" : " is absent, serve makes it", writable ? "" : "; not writable for this user");
+    snprintf(text, sizeof text, "%s%s%s", catalog, there ? "" : " is absent, serve makes it",
+             writable ? "" : "; not writable for this user");
     say(r, writable ? FINE : WRONG, "catalogue", text);
     free(folder);
 }

@@ -1,8 +1,9 @@
 /* cli_progress.c: how a long run looks to a person, and how it is asked to stop.
  *
- * On a terminal one line is redrawn at most ten times a second: phase, bar, share, rate, time left, loss. In a log a plain line appears every
- * five seconds and at the end of each phase. Rate and time left come from the present phase alone. Notes (stage results, warnings) are
- * lines that stay. The signal handler only sets a flag that the run polls; it is installed once per signal, so a second one ends the process. */
+ * On a terminal one line is redrawn at most ten times a second: phase, bar, share, rate, time left, loss. In a log a plain line appears
+ * every five seconds and at the end of each phase. Rate and time left come from the present phase alone. Notes (stage results, warnings)
+ * are lines that stay. The signal handler only sets a flag that the run polls; it is installed once per signal, so a second one ends the
+ * process. */
 #include "cli.h"
 #include <math.h>
 #include <pthread.h>

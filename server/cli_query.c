@@ -1,7 +1,8 @@
 /* cli_query.c: index, search and recommend without a daemon: the same engine, opened for one command.
  *
- * The answers are those of the HTTP endpoints (--json prints the same members). A catalogue that a daemon holds is locked; the engine says so. Indexing
- * goes in batches of 100, each one transaction: a stopped run has stored whole batches, and running it again leaves those unchanged. */
+ * The answers are those of the HTTP endpoints (--json prints the same members). A catalogue that a daemon holds is locked; the engine says
+ * so. Indexing goes in batches of 100, each one transaction: a stopped run has stored whole batches, and running it again leaves those
+ * unchanged. */
 #include "../core/base/file.h"
 #include "cli.h"
 #include "json_out.h"
@@ -27,7 +28,8 @@ static void print_table(const struct engine_query *q)
 {
     for (int32_t i = 0; i < q->hit_count; i++) {
         const struct engine_hit *h = &q->hits[i];
-        printf("%4d  %-12.9g  %-14s  %-20s  %.80s\n", h->rank, h->score, h->semantic_id ? h->semantic_id : "-", h->id, h->title ? h->title : "");
+        printf("%4d  %-12.9g  %-14s  %-20s  %.80s\n", h->rank, h->score, h->semantic_id ? h->semantic_id : "-", h->id,
+               h->title ? h->title : "");
     }
     if (q->hit_count == 0)
         printf("no hits\n");
@@ -211,7 +213,8 @@ static void print_counts(const struct options *o, const struct ingest *g, double
 {
     if (option_flag(o, OPT_JSON))
         printf("{\"documents\":%lld,\"created\":%lld,\"updated\":%lld,\"unchanged\":%lld,\"generation\":%lld,\"seconds\":%.3f}\n",
-               (long long)g->total, (long long)g->counts[0], (long long)g->counts[1], (long long)g->counts[2], (long long)g->generation, seconds);
+               (long long)g->total, (long long)g->counts[0], (long long)g->counts[1], (long long)g->counts[2], (long long)g->generation,
+               seconds);
     else
         printf("%lld documents: %lld created, %lld updated, %lld unchanged; generation %lld; %.0f documents/s\n", (long long)g->total,
                (long long)g->counts[0], (long long)g->counts[1], (long long)g->counts[2], (long long)g->generation,

@@ -37,7 +37,9 @@ static double weight(const struct options *o, enum option_id id)
 
 int cli_import(const struct options *o, struct err *e)
 {
-    struct import_options i = {.codes = option_text(o, OPT_CODES), .ids = option_text(o, OPT_IDS), .out = option_need(o, OPT_OUT, e),
+    struct import_options i = {.codes = option_text(o, OPT_CODES),
+                               .ids = option_text(o, OPT_IDS),
+                               .out = option_need(o, OPT_OUT, e),
                                .replace = option_flag(o, OPT_REPLACE)};
     if (!i.out || one_argument(o, "the folder of the Hugging Face model", e))
         return -1;
@@ -115,8 +117,10 @@ static void learn_training(const struct options *o, struct learn_options *l)
 
 int cli_learn(const struct options *o, struct err *e)
 {
-    struct learn_options l = {.base = option_text(o, OPT_BASE), .tokenizer = option_text(o, OPT_TOKENIZER),
-                              .device = option_text(o, OPT_DEVICE), .threads = small(o, OPT_THREADS)};
+    struct learn_options l = {.base = option_text(o, OPT_BASE),
+                              .tokenizer = option_text(o, OPT_TOKENIZER),
+                              .device = option_text(o, OPT_DEVICE),
+                              .threads = small(o, OPT_THREADS)};
     if (option_set(o, OPT_OUT) && option_set(o, OPT_MODEL) && strcmp(option_text(o, OPT_OUT), option_text(o, OPT_MODEL)))
         return err_set(e, ERR_USAGE, "--model and --out are the same here: the bundle that is written; they differ");
     l.out = option_set(o, OPT_OUT) ? option_text(o, OPT_OUT) : option_need(o, OPT_MODEL, e);

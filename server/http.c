@@ -2,9 +2,9 @@
  *
  * The library's pool of epoll threads reads and writes; a request goes through stages: header (gate, begin hook), body, handled, perhaps
  * waiting (suspended while a worker has it), answered. Early refusals swallow a body of moderate size first, so that the client reads the
- * answer instead of a reset. The library's timeout is for silence only (a byte a second lives for ever), so every connection has an absolute
- * deadline for the phase it is in, and a watchdog thread shuts its socket down when that passes. The list of connections, and with it the
- * validity of their descriptors, is under `lock`; the closed-notification comes before the library closes the descriptor.
+ * answer instead of a reset. The library's timeout is for silence only (a byte a second lives for ever), so every connection has an
+ * absolute deadline for the phase it is in, and a watchdog thread shuts its socket down when that passes. The list of connections, and
+ * with it the validity of their descriptors, is under `lock`; the closed-notification comes before the library closes the descriptor.
  * Draining: a socket filter drops new SYNs while handshakes under way complete, the accept queue runs empty, and only then the listening
  * socket goes: nobody who has a connection loses it unanswered. */
 #include "http.h"
@@ -408,8 +408,10 @@ static int bind_address(struct http_edge *edge, const struct addrinfo *a, struct
 {
     const char *listen_text = edge->o.listen;
     if (!is_loopback(a->ai_addr) && !edge->o.insecure)
-        return err_set(e, ERR_CONFIG, "--listen %s: other machines would reach this address and there are no keys; use 127.0.0.1, or "
-                       "--insecure if something else protects it", listen_text);
+        return err_set(e, ERR_CONFIG,
+                       "--listen %s: other machines would reach this address and there are no keys; use 127.0.0.1, or "
+                       "--insecure if something else protects it",
+                       listen_text);
     int one = 1;
     edge->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (edge->fd < 0)

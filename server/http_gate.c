@@ -1,9 +1,9 @@
 /* http_gate.c: what a request's header must look like before anybody acts on it.
  *
- * Measured on libmicrohttpd 0.9.75: Content-Length together with Transfer-Encoding is accepted and a smuggled request served, the first of two
- * Content-Lengths wins, two Hosts pass, `Content-Length :` leaves the body as the next request, unknown codings hang, control characters
- * and names that are no tokens pass. Each of those lets two machines disagree about where a request ends or for whom it is. So one table of
- * rules, applied to what the library hands out, and every breach is answered with 400 and the end of the connection. */
+ * Measured on libmicrohttpd 0.9.75: Content-Length together with Transfer-Encoding is accepted and a smuggled request served, the first of
+ * two Content-Lengths wins, two Hosts pass, `Content-Length :` leaves the body as the next request, unknown codings hang, control
+ * characters and names that are no tokens pass. Each of those lets two machines disagree about where a request ends or for whom it is. So
+ * one table of rules, applied to what the library hands out, and every breach is answered with 400 and the end of the connection. */
 #include "http_gate.h"
 #include "../core/base/utf8.h"
 #include <string.h>

@@ -10,7 +10,7 @@ struct header_gate { /* filled header by header with header_gate_add, then heade
     int hosts, lengths, codings;
     int64_t content_length; /* -1 = none */
     bool chunked, expects;
-    int status;             /* 0 = fine so far; else the status to answer with */
+    int status; /* 0 = fine so far; else the status to answer with */
     const char *detail;
 };
 void header_gate_init(struct header_gate *g);

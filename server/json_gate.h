@@ -21,8 +21,8 @@ struct json_spans { /* owned by the caller, json_spans_free */
     int32_t count, capacity;
 };
 
-/* RFC 8259 grammar, valid UTF-8, no \u0000, no lone surrogate, no duplicate key (compared decoded), finite numbers, nothing after the value,
- * nothing before it (no byte order mark), bounded depth and number of values. text[size] must be readable and 0. spans may be NULL.
+/* RFC 8259 grammar, valid UTF-8, no \u0000, no lone surrogate, no duplicate key (compared decoded), finite numbers, nothing after the
+ * value, nothing before it (no byte order mark), bounded depth and number of values. text[size] must be readable and 0. spans may be NULL.
  * 0, or -1 with ERR_DATA and a message that names the byte offset (from 0); ERR_TOO_LARGE when only a bound of `limits` is broken. */
 int json_gate(const char *text, size_t size, const struct json_limits *limits, struct json_spans *spans, struct err *e);
 void json_spans_free(struct json_spans *s);

@@ -1,7 +1,7 @@
 /* log.c: whole lines by one write(2) each, so that threads need no lock and lines never mix.
  *
- * journald adds time and unit to what a service writes; the time is here for those who redirect into a file. Under systemd (JOURNAL_STREAM) a
- * text line begins with a <n> priority, which journald understands. */
+ * journald adds time and unit to what a service writes; the time is here for those who redirect into a file. Under systemd
+ * (JOURNAL_STREAM) a text line begins with a <n> priority, which journald understands. */
 #include "log.h"
 #include "../core/base/mem.h"
 #include "json_out.h"
@@ -85,9 +85,11 @@ void log_request(const struct log_request *r)
     struct str out = {0};
     begin(&out, level);
     if (as_json)
-        str_printf(&out, ",\"method\":\"%s\",\"route\":\"%s\",\"status\":%d,\"ms\":%.3f,\"bytes_in\":%lld,\"bytes_out\":%lld,\"id\":\"%s\","
-                   "\"code\":\"%s\",\"sent\":%s", r->method, r->route, r->status, r->ms, (long long)r->bytes_in, (long long)r->bytes_out, r->id,
-                   r->code ? r->code : "", r->sent ? "true" : "false");
+        str_printf(&out,
+                   ",\"method\":\"%s\",\"route\":\"%s\",\"status\":%d,\"ms\":%.3f,\"bytes_in\":%lld,\"bytes_out\":%lld,\"id\":\"%s\","
+                   "\"code\":\"%s\",\"sent\":%s",
+                   r->method, r->route, r->status, r->ms, (long long)r->bytes_in, (long long)r->bytes_out, r->id, r->code ? r->code : "",
+                   r->sent ? "true" : "false");
     else
         str_printf(&out, " %s %s %d %.1fms in=%lld out=%lld id=%s%s%s%s", r->method, r->route, r->status, r->ms, (long long)r->bytes_in,
                    (long long)r->bytes_out, r->id, r->code ? " code=" : "", r->code ? r->code : "", r->sent ? "" : " unsent");

@@ -1,4 +1,5 @@
-/* log.h: the daemon's log on standard error: one line per event and per request, as text or JSON. Never holds text of queries, histories or documents. */
+/* log.h: the daemon's log on standard error: one line per event and per request, as text or JSON. Never holds text of queries, histories
+ * or documents. */
 #ifndef SEMINDEX_LOG_H
 #define SEMINDEX_LOG_H
 

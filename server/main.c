@@ -1,8 +1,8 @@
 /* main.c: the command table, and the one place that turns an error into an exit status.
  *
- * A command is a row: name, what it takes, one line of help, a function. The function reads its options from the table in option_table.c and
- * returns 0, or -1 with an error whose message is whole; main prints it behind the command's name and exits with the sysexits status of
- * its code. --help is derived from both tables. */
+ * A command is a row: name, what it takes, one line of help, a function. The function reads its options from the table in option_table.c
+ * and returns 0, or -1 with an error whose message is whole; main prints it behind the command's name and exits with the sysexits status
+ * of its code. --help is derived from both tables. */
 #include "cli.h"
 #include "server.h"
 #include <locale.h>
@@ -13,26 +13,37 @@
 static int help_run(const struct options *o, struct err *e);
 
 static const struct command commands[] = {
-    {"serve", CMD_SERVE, "Serving", "--model BUNDLE --catalog FILE [--listen HOST:PORT]", "answer searches, recommendations and index requests over HTTP",
+    {"serve", CMD_SERVE, "Serving", "--model BUNDLE --catalog FILE [--listen HOST:PORT]",
+     "answer searches, recommendations and index requests over HTTP",
      "Prints `listening on http://HOST:PORT` when the socket is open; /readyz is 200 when the model is loaded. SIGTERM drains.", serve_run},
-    {"index", CMD_INDEX, "Serving", "--model BUNDLE --catalog FILE --data FILE|DIR", "index JSON lines of documents into a catalogue (no daemon running)",
-     "A line is {\"id\" or \"_id\", \"title\"?, \"text\"?, \"attributes\"?, \"semantic_id\"?}; other members become attributes. A folder stands for its\n"
-     "corpus.jsonl or items.jsonl.", cli_index},
+    {"index", CMD_INDEX, "Serving", "--model BUNDLE --catalog FILE --data FILE|DIR",
+     "index JSON lines of documents into a catalogue (no daemon running)",
+     "A line is {\"id\" or \"_id\", \"title\"?, \"text\"?, \"attributes\"?, \"semantic_id\"?}; other members become attributes. A folder "
+     "stands for its\n"
+     "corpus.jsonl or items.jsonl.",
+     cli_index},
     {"search", CMD_SEARCH, "Serving", "--model BUNDLE --catalog FILE QUERY...", "answer one query on the command line", NULL, cli_search},
-    {"recommend", CMD_RECOMMEND, "Serving", "--model BUNDLE --catalog FILE ID...", "recommend after a history of ids, oldest first", NULL, cli_recommend},
-    {"import", CMD_IMPORT, "Learning", "DIR [--codes FILE --ids FILE] --out BUNDLE", "make a bundle from a Hugging Face T5 folder", NULL, cli_import},
+    {"recommend", CMD_RECOMMEND, "Serving", "--model BUNDLE --catalog FILE ID...", "recommend after a history of ids, oldest first", NULL,
+     cli_recommend},
+    {"import", CMD_IMPORT, "Learning", "DIR [--codes FILE --ids FILE] --out BUNDLE", "make a bundle from a Hugging Face T5 folder", NULL,
+     cli_import},
     {"tokenizer", CMD_TOKENIZER, "Learning", "--data DIR --out FILE", "train a SentencePiece model on a corpus", NULL, cli_tokenizer},
     {"learn-ids", CMD_LEARN, "Learning", "--data DIR --model BUNDLE", "learn semantic IDs of a corpus (LMIndexer) and write a bundle",
-     "BUNDLE is written; --out is another name for it. A stopped run goes on where it was when started again with the same options.", cli_learn},
-    {"train", CMD_TRAIN, "Learning", "search|recommend --model BUNDLE --data DIR", "add a search or recommendation model to a bundle", NULL, cli_train},
-    {"evaluate", CMD_EVALUATE, "Learning", "--data DIR [--model BUNDLE] [--task NAME]", "rank held-out queries and histories; print metrics beside baselines",
-     NULL, cli_evaluate},
+     "BUNDLE is written; --out is another name for it. A stopped run goes on where it was when started again with the same options.",
+     cli_learn},
+    {"train", CMD_TRAIN, "Learning", "search|recommend --model BUNDLE --data DIR", "add a search or recommendation model to a bundle", NULL,
+     cli_train},
+    {"evaluate", CMD_EVALUATE, "Learning", "--data DIR [--model BUNDLE] [--task NAME]",
+     "rank held-out queries and histories; print metrics beside baselines", NULL, cli_evaluate},
     {"sample", CMD_SAMPLE, "Learning", "--out DIR", "write the demo's product catalogue with queries and histories", NULL, cli_sample},
-    {"verify", CMD_VERIFY, "Store", "--catalog FILE [--model BUNDLE]", "check a catalogue, and that it belongs to the bundle", NULL, cli_verify},
+    {"verify", CMD_VERIFY, "Store", "--catalog FILE [--model BUNDLE]", "check a catalogue, and that it belongs to the bundle", NULL,
+     cli_verify},
     {"backup", CMD_BACKUP, "Store", "--catalog FILE --out FILE", "copy a catalogue while it is in use", NULL, cli_backup},
     {"restore", CMD_RESTORE, "Store", "BACKUP --catalog FILE", "put a backup in place as a catalogue", NULL, cli_restore},
-    {"doctor", CMD_DOCTOR, "Help", "[--model BUNDLE] [--catalog FILE]", "check this machine, the libraries and the files", NULL, cli_doctor},
-    {"config", CMD_CONFIG, "Help", "show|check|example [--config FILE]", "say which options of the daemon are in force, and why", NULL, cli_config},
+    {"doctor", CMD_DOCTOR, "Help", "[--model BUNDLE] [--catalog FILE]", "check this machine, the libraries and the files", NULL,
+     cli_doctor},
+    {"config", CMD_CONFIG, "Help", "show|check|example [--config FILE]", "say which options of the daemon are in force, and why", NULL,
+     cli_config},
     {"version", CMD_VERSION, "Help", "", "print the version", NULL, cli_version},
     {"help", CMD_HELP, "Help", "[COMMAND]", "print this list, or the options of a command", NULL, help_run},
 };
@@ -42,11 +53,24 @@ static const struct {
     enum err_code code;
     int status;
 } exits[] = {
-    {ERR_NONE, EX_OK},           {ERR_USAGE, EX_USAGE},         {ERR_DATA, EX_DATAERR},    {ERR_NO_INPUT, EX_NOINPUT},
-    {ERR_UNAVAILABLE, EX_UNAVAILABLE}, {ERR_INTERNAL, EX_SOFTWARE}, {ERR_OS, EX_OSERR},    {ERR_CANT_CREATE, EX_CANTCREAT},
-    {ERR_IO, EX_IOERR},          {ERR_NO_PERM, EX_NOPERM},      {ERR_CONFIG, EX_CONFIG},   {ERR_NO_SPACE, EX_IOERR},
-    {ERR_INVALID, EX_DATAERR},   {ERR_NOT_FOUND, EX_NOINPUT},   {ERR_CONFLICT, EX_DATAERR}, {ERR_TOO_LARGE, EX_DATAERR},
-    {ERR_DEADLINE, EX_TEMPFAIL}, {ERR_INTERRUPTED, EX_TEMPFAIL},
+    {ERR_NONE, EX_OK},
+    {ERR_USAGE, EX_USAGE},
+    {ERR_DATA, EX_DATAERR},
+    {ERR_NO_INPUT, EX_NOINPUT},
+    {ERR_UNAVAILABLE, EX_UNAVAILABLE},
+    {ERR_INTERNAL, EX_SOFTWARE},
+    {ERR_OS, EX_OSERR},
+    {ERR_CANT_CREATE, EX_CANTCREAT},
+    {ERR_IO, EX_IOERR},
+    {ERR_NO_PERM, EX_NOPERM},
+    {ERR_CONFIG, EX_CONFIG},
+    {ERR_NO_SPACE, EX_IOERR},
+    {ERR_INVALID, EX_DATAERR},
+    {ERR_NOT_FOUND, EX_NOINPUT},
+    {ERR_CONFLICT, EX_DATAERR},
+    {ERR_TOO_LARGE, EX_DATAERR},
+    {ERR_DEADLINE, EX_TEMPFAIL},
+    {ERR_INTERRUPTED, EX_TEMPFAIL},
 };
 
 static int exit_status(enum err_code code)
@@ -76,7 +100,8 @@ static void print_overview(FILE *to)
         }
         fprintf(to, "  %-10s  %s\n", commands[i].name, commands[i].summary);
     }
-    fputs("\n`semindex COMMAND --help` lists the options of a command. An option may also be set as SEMINDEX_NAME in the environment.\n", to);
+    fputs("\n`semindex COMMAND --help` lists the options of a command. An option may also be set as SEMINDEX_NAME in the environment.\n",
+          to);
 }
 
 static void print_command(const struct command *c)
@@ -97,8 +122,8 @@ static int refuse_command(const char *name, struct err *e)
     for (int i = 0; i < COMMANDS; i++)
         names[i] = commands[i].name;
     const char *near = nearest_name(name, names, COMMANDS);
-    return err_set(e, ERR_USAGE, "'%s' is no command%s%s%s; `semindex help` lists them", name, near ? "; did you mean '" : "", near ? near : "",
-                   near ? "'?" : "");
+    return err_set(e, ERR_USAGE, "'%s' is no command%s%s%s; `semindex help` lists them", name, near ? "; did you mean '" : "",
+                   near ? near : "", near ? "'?" : "");
 }
 
 static int help_run(const struct options *o, struct err *e)

@@ -1,9 +1,9 @@
 /* mapping.c: from a JSON tree that passed the gate to structs that the engine takes.
  *
- * Every function looks at all it is given and hangs each wrong field on one list, so that a client learns of all its mistakes at once. A member
- * that is not known is an error, never ignored: a misspelt "limt" must not silently mean 10. Numbers are doubles in cJSON, so a whole number
- * is taken only if the double is one and exact. Strings of the result point into the tree; attributes are kept as the client's own bytes
- * without white space, since a tree would round their numbers. */
+ * Every function looks at all it is given and hangs each wrong field on one list, so that a client learns of all its mistakes at once. A
+ * member that is not known is an error, never ignored: a misspelt "limt" must not silently mean 10. Numbers are doubles in cJSON, so a
+ * whole number is taken only if the double is one and exact. Strings of the result point into the tree; attributes are kept as the
+ * client's own bytes without white space, since a tree would round their numbers. */
 #include "mapping.h"
 #include "../core/base/hash.h"
 #include <cJSON.h>
@@ -71,9 +71,8 @@ static bool is_known(const char *name, const char *const *known)
 static void refuse_unknown(struct mapper *m, const cJSON *object, const char *base, const char *const *known)
 {
     const cJSON *v;
-    cJSON_ArrayForEach(v, object)
-        if (!is_known(v->string, known))
-            problem_add(m->p, problem_pointer(m->arena, base, v->string), "unknown_field", "there is no such field here");
+    cJSON_ArrayForEach(v, object) if (!is_known(v->string, known))
+        problem_add(m->p, problem_pointer(m->arena, base, v->string), "unknown_field", "there is no such field here");
 }
 
 struct bounds {
@@ -92,7 +91,8 @@ static int64_t map_int(struct mapper *m, const cJSON *object, const char *base, 
     double x = v->valuedouble;
     const char *pointer = problem_pointer(m->arena, base, name);
     if (x != floor(x) || fabs(x) > 9007199254740992.0)
-        problem_add(m->p, pointer, "not_whole", "%s is %.17g; a whole number %lld..%lld is needed", name, x, (long long)b.min, (long long)b.max);
+        problem_add(m->p, pointer, "not_whole", "%s is %.17g; a whole number %lld..%lld is needed", name, x, (long long)b.min,
+                    (long long)b.max);
     else if (x < (double)b.min || x > (double)b.max)
         problem_add(m->p, pointer, "out_of_range", "%s is %.0f; %lld..%lld is allowed", name, x, (long long)b.min, (long long)b.max);
     else
@@ -199,13 +199,15 @@ static unsigned map_fields(struct mapper *m, const cJSON *object)
         wrong_type(m, "", "fields", list, "an array of strings");
         return FIELD_ALL;
     }
-    cJSON_ArrayForEach(v, list) {
+    cJSON_ArrayForEach(v, list)
+    {
         unsigned bit = 0;
         for (unsigned k = 0; k < 4; k++)
             if (cJSON_IsString(v) && !strcmp(v->valuestring, names[k]))
                 bit = 1u << k;
         if (!bit)
-            problem_add(m->p, problem_pointer(m->arena, "/fields", index_name(m, i)), "unknown_value", "is none of id, title, text, attributes");
+            problem_add(m->p, problem_pointer(m->arena, "/fields", index_name(m, i)), "unknown_value",
+                        "is none of id, title, text, attributes");
         fields |= bit;
         i++;
     }
@@ -262,7 +264,8 @@ static void map_many(struct mapper *m, const cJSON *list, const struct engine_qu
     if (n == 0)
         problem_add(m->p, "/queries", "empty", "queries is empty");
     out->queries = arena_alloc(m->arena, ((size_t)n + 1) * sizeof *out->queries);
-    cJSON_ArrayForEach(v, list) {
+    cJSON_ArrayForEach(v, list)
+    {
         struct engine_query *q = new_query(m, like);
         map_one_of_many(m, v, out->count, q);
         out->queries[out->count++] = q;
@@ -271,7 +274,8 @@ static void map_many(struct mapper *m, const cJSON *list, const struct engine_qu
 
 void map_search(const struct body *b, const struct mapping_limits *l, struct search_request *out, struct problems *p, const char **too_many)
 {
-    static const char *const known[] = {"query",  "queries", "limit", "offset", "beam_width", "mode", "fields", "explain", "timeout_ms", NULL};
+    static const char *const known[] = {"query", "queries", "limit",   "offset",     "beam_width",
+                                        "mode",  "fields",  "explain", "timeout_ms", NULL};
     struct mapper m = {b, l, p->arena, p, too_many};
     struct engine_query like = {.task = TASK_SEARCH, .mode = MODE_HYBRID, .limit = 10};
     *out = (struct search_request){0};
@@ -324,7 +328,8 @@ static void map_history(struct mapper *m, const cJSON *list, struct engine_query
         return;
     }
     struct engine_past *past = arena_alloc(m->arena, ((size_t)cJSON_GetArraySize(list) + 1) * sizeof *past);
-    cJSON_ArrayForEach(v, list) {
+    cJSON_ArrayForEach(v, list)
+    {
         map_past(m, v, q->history_count, &past[q->history_count]);
         q->history_count++;
     }
@@ -341,7 +346,8 @@ static void map_exclude(struct mapper *m, const cJSON *list, struct engine_query
         return;
     }
     const char **ids = arena_alloc(m->arena, ((size_t)cJSON_GetArraySize(list) + 1) * sizeof *ids);
-    cJSON_ArrayForEach(v, list) {
+    cJSON_ArrayForEach(v, list)
+    {
         ids[q->exclude_count] = check_id(m, v, "/exclude", index_name(m, q->exclude_count));
         q->exclude_count++;
     }
@@ -351,8 +357,8 @@ static void map_exclude(struct mapper *m, const cJSON *list, struct engine_query
 void map_recommend(const struct body *b, const struct mapping_limits *l, struct search_request *out, struct problems *p,
                    const char **too_many)
 {
-    static const char *const known[] = {"history", "limit",   "offset",     "beam_width", "exclude", "exclude_history",
-                                        "fields",  "explain", "timeout_ms", NULL};
+    static const char *const known[] = {"history",         "limit",  "offset",  "beam_width", "exclude",
+                                        "exclude_history", "fields", "explain", "timeout_ms", NULL};
     struct mapper m = {b, l, p->arena, p, too_many};
     struct engine_query like = {.task = TASK_RECOMMEND, .mode = MODE_GENERATIVE, .limit = 10};
     *out = (struct search_request){0};
@@ -445,7 +451,8 @@ static void map_documents(struct mapper *m, const cJSON *list, struct engine_put
     if (n == 0)
         problem_add(m->p, "/documents", "empty", "documents is empty");
     out->puts = arena_alloc(m->arena, ((size_t)n + 1) * sizeof *out->puts);
-    cJSON_ArrayForEach(v, list) {
+    cJSON_ArrayForEach(v, list)
+    {
         static const struct json_span none = {0, 0};
         bool has = cJSON_IsObject(v) && member(v, "attributes");
         bool there = has && span < m->body->spans.count;
@@ -456,7 +463,8 @@ static void map_documents(struct mapper *m, const cJSON *list, struct engine_put
     refuse_duplicates(m, out->puts, out->count);
 }
 
-void map_index(const struct body *b, const struct mapping_limits *l, struct engine_put_batch *out, struct problems *p, const char **too_many)
+void map_index(const struct body *b, const struct mapping_limits *l, struct engine_put_batch *out, struct problems *p,
+               const char **too_many)
 {
     static const char *const known[] = {"documents", NULL};
     struct mapper m = {b, l, p->arena, p, too_many};
@@ -479,9 +487,8 @@ static const char *other_members(const cJSON *object, struct arena *a)
     static const char *const fields[] = {"id", "_id", "title", "text", "attributes", "semantic_id", NULL};
     cJSON *others = cJSON_CreateObject();
     const cJSON *v;
-    cJSON_ArrayForEach(v, object)
-        if (!is_known(v->string, fields))
-            cJSON_AddItemReferenceToObject(others, v->string, (cJSON *)(uintptr_t)v);
+    cJSON_ArrayForEach(v, object) if (!is_known(v->string, fields))
+        cJSON_AddItemReferenceToObject(others, v->string, (cJSON *)(uintptr_t)v);
     char *text = cJSON_GetArraySize(others) ? cJSON_PrintUnformatted(others) : NULL;
     const char *kept = text ? arena_strndup(a, text, strlen(text)) : NULL;
     cJSON_free(text);

@@ -36,10 +36,12 @@ struct search_request {
     int64_t timeout_ms;
 };
 /* Errors go to p; the result is usable when p->count is 0. A list that is too long sets *too_many to its message (413). */
-void map_search(const struct body *b, const struct mapping_limits *l, struct search_request *out, struct problems *p, const char **too_many);
+void map_search(const struct body *b, const struct mapping_limits *l, struct search_request *out, struct problems *p,
+                const char **too_many);
 void map_recommend(const struct body *b, const struct mapping_limits *l, struct search_request *out, struct problems *p,
                    const char **too_many);
-void map_index(const struct body *b, const struct mapping_limits *l, struct engine_put_batch *out, struct problems *p, const char **too_many);
+void map_index(const struct body *b, const struct mapping_limits *l, struct engine_put_batch *out, struct problems *p,
+               const char **too_many);
 /* One document object (for the command line's JSON lines, where other members are let through): -1 with the first error. */
 int map_document_line(const struct body *b, struct arena *a, struct engine_put *out, struct err *e);
 int mode_from_name(const char *name, enum engine_mode *mode); /* -1 = none */

@@ -1,7 +1,7 @@
 /* metrics.c: fixed arrays of atomics, one per series; reading them gives a text that is consistent enough for a scrape.
  *
- * Series are known at compile time (stages, counters) or bounded by the route table x the statuses that problem.c can answer with, so memory
- * never grows with what clients send. Bucket bounds cover a cached lookup (0.5 ms) up to a long ingest (100 s). */
+ * Series are known at compile time (stages, counters) or bounded by the route table x the statuses that problem.c can answer with, so
+ * memory never grows with what clients send. Bucket bounds cover a cached lookup (0.5 ms) up to a long ingest (100 s). */
 #include "metrics.h"
 #include <stdatomic.h>
 #include <stddef.h>

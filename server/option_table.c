@@ -1,8 +1,8 @@
 /* option_table.c: the table of options itself, data only (options.c reads it).
  *
- * One row per option. A row whose default is "" leaves the choice to the run behind it, whose default the help text names; that way a default
- * that depends on the command (the width of an indexer, of a small task model) is stated once, in core/runs.h. Rows are grouped as --help
- * prints them. Add a row here and a name in options.h: flag, environment variable, config key, help and bounds follow. */
+ * One row per option. A row whose default is "" leaves the choice to the run behind it, whose default the help text names; that way a
+ * default that depends on the command (the width of an indexer, of a small task model) is stated once, in core/runs.h. Rows are grouped as
+ * --help prints them. Add a row here and a name in options.h: flag, environment variable, config key, help and bounds follow. */
 #include "options.h"
 
 #define QUERYING (CMD_INDEX | CMD_SEARCH | CMD_RECOMMEND)
@@ -36,7 +36,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_LISTEN] = {"listen", OPTION_TEXT, "127.0.0.1:8080", 0, 0, "HOST:PORT", "address to listen on; port 0 picks a free one", CMD_SERVE,
                     "Network"},
     [OPT_INSECURE] = {"insecure", FLAG, "allow an address that other machines reach, without keys", CMD_SERVE, "Network"},
-    [OPT_HTTP_THREADS] = {"http-threads", OPTION_INT, "2", 1, 64, "N", "threads that read requests and write answers", CMD_SERVE, "Network"},
+    [OPT_HTTP_THREADS] = {"http-threads", OPTION_INT, "2", 1, 64, "N", "threads that read requests and write answers", CMD_SERVE,
+                          "Network"},
     [OPT_MAX_CONNECTIONS] = {"max-connections", OPTION_INT, "2000", 8, 100000, "N", "connections served at once; more get 503", CMD_SERVE,
                              "Network"},
     [OPT_RECEIVE_TIMEOUT_MS] = {"receive-timeout-ms", OPTION_INT, "10000", 100, 3600000, "MS", "longest time a request may take to arrive",
@@ -53,7 +54,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_INGEST_QUEUE] = {"ingest-queue", OPTION_INT, "64", 1, 100000, "N", "changes that may wait; more get 503", CMD_SERVE, "Limits"},
     [OPT_MAX_BODY_BYTES] = {"max-body-bytes", OPTION_INT, "16777216", 1024, 1073741824, "BYTES", "longest request body; more gets 413",
                             CMD_SERVE, "Limits"},
-    [OPT_MAX_JSON_VALUES] = {"max-json-values", OPTION_INT, "500000", 100, 10000000, "N", "values in one request body", CMD_SERVE, "Limits"},
+    [OPT_MAX_JSON_VALUES] = {"max-json-values", OPTION_INT, "500000", 100, 10000000, "N", "values in one request body", CMD_SERVE,
+                             "Limits"},
     [OPT_MAX_DOCUMENTS] = {"max-documents", OPTION_INT, "1000", 1, 100000, "N", "documents in one POST /index; more gets 413", CMD_SERVE,
                            "Limits"},
     [OPT_MAX_QUERIES] = {"max-queries", OPTION_INT, "64", 1, 1000, "N", "queries in one POST /search; more gets 413", CMD_SERVE, "Limits"},
@@ -63,7 +65,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_MAX_OFFSET] = {"max-offset", OPTION_INT, "10000", 0, 1000000, "N", "largest `offset` of a query", CMD_SERVE, "Limits"},
     [OPT_REQUEST_TIMEOUT_MS] = {"request-timeout-ms", OPTION_INT, "10000", 1, 3600000, "MS", "deadline of a query without `timeout_ms`",
                                 CMD_SERVE, "Limits"},
-    [OPT_MAX_TIMEOUT_MS] = {"max-timeout-ms", OPTION_INT, "120000", 1, 3600000, "MS", "largest `timeout_ms` of a query", CMD_SERVE, "Limits"},
+    [OPT_MAX_TIMEOUT_MS] = {"max-timeout-ms", OPTION_INT, "120000", 1, 3600000, "MS", "largest `timeout_ms` of a query", CMD_SERVE,
+                            "Limits"},
     [OPT_INDEX_TIMEOUT_MS] = {"index-timeout-ms", OPTION_INT, "300000", 1, 3600000, "MS", "deadline of a POST /index", CMD_SERVE, "Limits"},
 
     [OPT_MAX_BEAM] = {"max-beam", OPTION_INT, "1000", 1, 65536, "N", "widest beam a query may ask for", SERVING, "Engine"},
@@ -109,7 +112,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_WARMUP_EPOCHS] = {"warmup-epochs", OPTION_REAL, "", 0.001, 1000, "N", "reconstructor warm-up (default 1)", CMD_LEARN, "Training"},
     [OPT_CONTINUOUS_EPOCHS] = {"continuous-epochs", OPTION_REAL, "", 0.001, 1000, "N", "continuous stage of a position (default 2)",
                                CMD_LEARN, "Training"},
-    [OPT_JOINT_EPOCHS] = {"joint-epochs", OPTION_REAL, "", 0.001, 1000, "N", "joint stage of a position (default 2)", CMD_LEARN, "Training"},
+    [OPT_JOINT_EPOCHS] = {"joint-epochs", OPTION_REAL, "", 0.001, 1000, "N", "joint stage of a position (default 2)", CMD_LEARN,
+                          "Training"},
     [OPT_HINTS] = {"hints", OPTION_TEXT, "", 0, 0, "R,R,..", "hint ratio per position (default 0.5,0.3,0.3,..)", CMD_LEARN, "Training"},
     [OPT_TEMPERATURE] = {"temperature", OPTION_REAL, "", 1e-6, 1e6, "X", "of the contrastive loss (default 1)", CMD_LEARN, "Training"},
     [OPT_WEIGHT_RECON] = {"weight-recon", OPTION_REAL, "", 0, 1e6, "X", "weight of the reconstruction loss (default 1)", CMD_LEARN,
@@ -144,7 +148,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_QUERIES] = {"queries", OPTION_INT, "", 1, 2147483647, "N", "only the first N queries", CMD_EVALUATE, "Evaluation"},
     [OPT_WITH_HISTORY] = {"with-history", FLAG, "recommendation also with the history's items left in", CMD_EVALUATE, "Evaluation"},
 
-    [OPT_SEED] = {"seed", OPTION_INT, "1", 0, BIG, "N", "seed of every random choice", CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_INDEX, "General"},
+    [OPT_SEED] = {"seed", OPTION_INT, "1", 0, BIG, "N", "seed of every random choice", CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_INDEX,
+                  "General"},
     [OPT_THREADS] = {"threads", OPTION_INT, "0", 0, 1024, "N", "compute threads; 0 = all processors", SERVING | RUNS | CMD_TOKENIZER,
                      "General"},
     [OPT_DEVICE] = {"device", OPTION_CHOICE, "auto", 0, 0, "auto|cpu", "where the model runs", SERVING | RUNS, "General"},

@@ -1,9 +1,9 @@
 /* options.c: reading options from flags, environment, config file and defaults, by the one table in option_table.c.
  *
  * The order of reading is the order of strength: flags first, then the environment, then the file, then defaults; a value that is set is
- * never overwritten by a weaker origin. Every refusal names the option as the person wrote it, the value and what would be right; a name that
- * does not exist is answered with the nearest one. Invariant: after options_read a number is inside its bounds and a choice is one of its
- * values, so that nobody checks again. */
+ * never overwritten by a weaker origin. Every refusal names the option as the person wrote it, the value and what would be right; a name
+ * that does not exist is answered with the nearest one. Invariant: after options_read a number is inside its bounds and a choice is one of
+ * its values, so that nobody checks again. */
 #include "options.h"
 #include "../core/base/file.h"
 #include <ctype.h>
@@ -389,8 +389,9 @@ void options_help(struct str *out, unsigned command)
 void options_example(struct str *out, unsigned command)
 {
     const char *group = "";
-    str_puts(out, "# semindex.conf: every option of the daemon with its default. A flag or SEMINDEX_NAME in the environment wins over a line\n"
-                  "# here. `semindex config check --config FILE` checks this file, `semindex config show` says what is in force and why.\n");
+    str_puts(out,
+             "# semindex.conf: every option of the daemon with its default. A flag or SEMINDEX_NAME in the environment wins over a line\n"
+             "# here. `semindex config check --config FILE` checks this file, `semindex config show` says what is in force and why.\n");
     for (int i = 0; i < OPT_COUNT; i++) {
         const struct option_def *d = &option_table[i];
         if (!(d->commands & command) || i == OPT_CONFIG)

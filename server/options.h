@@ -1,7 +1,9 @@
-/* options.h: ONE table of options; the command line, the environment, the config file, every --help and the limits in /info derive from it.
+/* options.h: ONE table of options; the command line, the environment, the config file, every --help and the limits in /info derive from
+ * it.
  *
- * An option is known by its enum, has one name (--max-limit), one environment variable (SEMINDEX_MAX_LIMIT), a type, bounds and the commands
- * that read it. Precedence: flag > environment > config file > default; `origin` says who won. Values stay valid until options_free. */
+ * An option is known by its enum, has one name (--max-limit), one environment variable (SEMINDEX_MAX_LIMIT), a type, bounds and the
+ * commands that read it. Precedence: flag > environment > config file > default; `origin` says who won. Values stay valid until
+ * options_free. */
 #ifndef SEMINDEX_OPTIONS_H
 #define SEMINDEX_OPTIONS_H
 
@@ -32,26 +34,107 @@ enum command_bit {
 
 enum option_id {
     /* files */
-    OPT_MODEL, OPT_CATALOG, OPT_DATA, OPT_OUT, OPT_BASE, OPT_TOKENIZER, OPT_CODES, OPT_IDS, OPT_REPLACE, OPT_CONFIG,
+    OPT_MODEL,
+    OPT_CATALOG,
+    OPT_DATA,
+    OPT_OUT,
+    OPT_BASE,
+    OPT_TOKENIZER,
+    OPT_CODES,
+    OPT_IDS,
+    OPT_REPLACE,
+    OPT_CONFIG,
     /* the daemon */
-    OPT_LISTEN, OPT_INSECURE, OPT_HTTP_THREADS, OPT_MAX_CONNECTIONS, OPT_RECEIVE_TIMEOUT_MS, OPT_SEND_TIMEOUT_MS, OPT_IDLE_TIMEOUT_MS,
-    OPT_DRAIN_TIMEOUT_MS, OPT_QUEUE, OPT_INGEST_THREADS, OPT_INGEST_QUEUE, OPT_MAX_BODY_BYTES, OPT_MAX_JSON_VALUES, OPT_MAX_DOCUMENTS,
-    OPT_MAX_QUERIES, OPT_MAX_QUERY_BYTES, OPT_MAX_LIMIT, OPT_MAX_OFFSET, OPT_REQUEST_TIMEOUT_MS, OPT_MAX_TIMEOUT_MS, OPT_INDEX_TIMEOUT_MS,
+    OPT_LISTEN,
+    OPT_INSECURE,
+    OPT_HTTP_THREADS,
+    OPT_MAX_CONNECTIONS,
+    OPT_RECEIVE_TIMEOUT_MS,
+    OPT_SEND_TIMEOUT_MS,
+    OPT_IDLE_TIMEOUT_MS,
+    OPT_DRAIN_TIMEOUT_MS,
+    OPT_QUEUE,
+    OPT_INGEST_THREADS,
+    OPT_INGEST_QUEUE,
+    OPT_MAX_BODY_BYTES,
+    OPT_MAX_JSON_VALUES,
+    OPT_MAX_DOCUMENTS,
+    OPT_MAX_QUERIES,
+    OPT_MAX_QUERY_BYTES,
+    OPT_MAX_LIMIT,
+    OPT_MAX_OFFSET,
+    OPT_REQUEST_TIMEOUT_MS,
+    OPT_MAX_TIMEOUT_MS,
+    OPT_INDEX_TIMEOUT_MS,
     /* serving limits of the engine */
-    OPT_MAX_BEAM, OPT_MAX_QUERY_TOKENS, OPT_MAX_DOCUMENT_TOKENS, OPT_MAX_HISTORY, OPT_BATCH_TOKENS, OPT_BATCH_ROWS, OPT_RENORMALISE,
+    OPT_MAX_BEAM,
+    OPT_MAX_QUERY_TOKENS,
+    OPT_MAX_DOCUMENT_TOKENS,
+    OPT_MAX_HISTORY,
+    OPT_BATCH_TOKENS,
+    OPT_BATCH_ROWS,
+    OPT_RENORMALISE,
     /* queries on the command line */
-    OPT_MODE, OPT_LIMIT, OPT_OFFSET, OPT_BEAM, OPT_EXCLUDE, OPT_KEEP_HISTORY, OPT_EXPLAIN,
+    OPT_MODE,
+    OPT_LIMIT,
+    OPT_OFFSET,
+    OPT_BEAM,
+    OPT_EXCLUDE,
+    OPT_KEEP_HISTORY,
+    OPT_EXPLAIN,
     /* shape of a model */
-    OPT_VOCAB, OPT_D_MODEL, OPT_D_FF, OPT_D_KV, OPT_HEADS, OPT_ENCODER_LAYERS, OPT_DECODER_LAYERS, OPT_GATED, OPT_POSITIONS, OPT_K,
+    OPT_VOCAB,
+    OPT_D_MODEL,
+    OPT_D_FF,
+    OPT_D_KV,
+    OPT_HEADS,
+    OPT_ENCODER_LAYERS,
+    OPT_DECODER_LAYERS,
+    OPT_GATED,
+    OPT_POSITIONS,
+    OPT_K,
     /* learning and training */
-    OPT_MAX_TOKENS, OPT_BATCH, OPT_LR, OPT_DROPOUT, OPT_EPOCHS, OPT_STEPS, OPT_MINUTES, OPT_WARMUP_EPOCHS, OPT_CONTINUOUS_EPOCHS,
-    OPT_JOINT_EPOCHS, OPT_HINTS, OPT_TEMPERATURE, OPT_WEIGHT_RECON, OPT_WEIGHT_CONTRASTIVE, OPT_WEIGHT_COMMITMENT, OPT_TARGET_SHARE,
-    OPT_NEGATIVES, OPT_KMEANS_RESTARTS, OPT_KMEANS_ITERATIONS, OPT_TEXT_HISTORY, OPT_OWN, OPT_LABEL_SMOOTHING, OPT_VALIDATION_SHARE,
-    OPT_VALIDATIONS, OPT_PATIENCE, OPT_CUT_QUERIES, OPT_PSEUDO, OPT_FIRST, OPT_CHECKPOINT_S,
+    OPT_MAX_TOKENS,
+    OPT_BATCH,
+    OPT_LR,
+    OPT_DROPOUT,
+    OPT_EPOCHS,
+    OPT_STEPS,
+    OPT_MINUTES,
+    OPT_WARMUP_EPOCHS,
+    OPT_CONTINUOUS_EPOCHS,
+    OPT_JOINT_EPOCHS,
+    OPT_HINTS,
+    OPT_TEMPERATURE,
+    OPT_WEIGHT_RECON,
+    OPT_WEIGHT_CONTRASTIVE,
+    OPT_WEIGHT_COMMITMENT,
+    OPT_TARGET_SHARE,
+    OPT_NEGATIVES,
+    OPT_KMEANS_RESTARTS,
+    OPT_KMEANS_ITERATIONS,
+    OPT_TEXT_HISTORY,
+    OPT_OWN,
+    OPT_LABEL_SMOOTHING,
+    OPT_VALIDATION_SHARE,
+    OPT_VALIDATIONS,
+    OPT_PATIENCE,
+    OPT_CUT_QUERIES,
+    OPT_PSEUDO,
+    OPT_FIRST,
+    OPT_CHECKPOINT_S,
     /* evaluation */
-    OPT_TASK, OPT_QUERIES, OPT_WITH_HISTORY,
+    OPT_TASK,
+    OPT_QUERIES,
+    OPT_WITH_HISTORY,
     /* everywhere */
-    OPT_SEED, OPT_THREADS, OPT_DEVICE, OPT_LOG_LEVEL, OPT_LOG_FORMAT, OPT_JSON, OPT_QUIET,
+    OPT_SEED,
+    OPT_THREADS,
+    OPT_DEVICE,
+    OPT_LOG_LEVEL,
+    OPT_LOG_FORMAT,
+    OPT_JSON,
+    OPT_QUIET,
     OPT_COUNT
 };
 
@@ -59,13 +142,13 @@ enum option_type { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_TEXT, OPTION_CHO
 enum option_origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_FLAG };
 
 struct option_def {
-    const char *name;     /* "max-limit" */
+    const char *name; /* "max-limit" */
     enum option_type type;
     const char *standard; /* default as text; "" = unset (the run's own default, see help) */
     double min, max;      /* bounds of numbers */
     const char *hint;     /* placeholder in --help; for OPTION_CHOICE the values, "a|b|c" */
     const char *help;
-    unsigned commands;    /* CMD_* that read it */
+    unsigned commands; /* CMD_* that read it */
     const char *group;
 };
 extern const struct option_def option_table[OPT_COUNT];
@@ -80,7 +163,7 @@ struct options {
     struct option_value values[OPT_COUNT];
     char **arguments; /* what is no option, in order */
     int argument_count;
-    bool help;        /* --help was among the flags */
+    bool help; /* --help was among the flags */
 };
 
 /* Reads argv[0..count) for `command`, the environment and the config file. -1 with ERR_USAGE (flag) or ERR_CONFIG (environment, file). */
@@ -89,8 +172,8 @@ int options_read(struct options *o, unsigned command, int count, char **argv, st
 int options_read_file(struct options *o, const char *path, struct err *e);
 void options_free(struct options *o);
 
-bool option_set(const struct options *o, enum option_id id); /* given, or has a default */
-bool option_given(const struct options *o, enum option_id id); /* by a person, not the default */
+bool option_set(const struct options *o, enum option_id id);         /* given, or has a default */
+bool option_given(const struct options *o, enum option_id id);       /* by a person, not the default */
 const char *option_text(const struct options *o, enum option_id id); /* NULL = unset */
 int64_t option_int(const struct options *o, enum option_id id);      /* 0 = unset */
 double option_real(const struct options *o, enum option_id id);
@@ -102,7 +185,7 @@ void option_environment_name(enum option_id id, char name[64]); /* "SEMINDEX_MAX
 const char *option_origin_name(enum option_origin origin);
 /* The name in names[0..count) nearest to `given` by edit distance, or NULL when none is near. */
 const char *nearest_name(const char *given, const char *const *names, int count);
-void options_help(struct str *out, unsigned command);     /* the groups of one command, aligned */
+void options_help(struct str *out, unsigned command);    /* the groups of one command, aligned */
 void options_example(struct str *out, unsigned command); /* a config file with every option of the command, commented */
 
 #endif

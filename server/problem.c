@@ -1,7 +1,7 @@
 /* problem.c: the table of problems that this service can answer with, and how they are written.
  *
- * A problem is known by its code; title and meaning come from the table, so that /problems/{code} and every answer say the same. Details are
- * made where the fact is known. Field errors are all collected before anything is answered. */
+ * A problem is known by its code; title and meaning come from the table, so that /problems/{code} and every answer say the same. Details
+ * are made where the fact is known. Field errors are all collected before anything is answered. */
 #include "problem.h"
 #include "json_out.h"
 #include <stdarg.h>
@@ -12,7 +12,8 @@ enum { FIELDS_MAX = 1000 };
 
 static const struct problem_kind kinds[] = {
     {"bad_request", 400, "Bad request", "The HTTP header is malformed or ambiguous. The connection is closed."},
-    {"not_json", 400, "Not JSON", "The body is not one valid JSON value (RFC 8259, UTF-8); the detail names the byte offset. Duplicate keys, \\u0000, "
+    {"not_json", 400, "Not JSON",
+     "The body is not one valid JSON value (RFC 8259, UTF-8); the detail names the byte offset. Duplicate keys, \\u0000, "
      "lone surrogates and nesting deeper than 32 are refused, too."},
     {"unexpected_body", 400, "Unexpected body", "This request takes no body."},
     {"not_found", 404, "Not found", "There is no such path or document."},
@@ -23,13 +24,16 @@ static const struct problem_kind kinds[] = {
     {"too_many", 413, "Too many items", "The request holds more items than one request may; the detail names the limit."},
     {"unsupported_media_type", 415, "Unsupported media type", "The body must be application/json."},
     {"expectation_failed", 417, "Expectation failed", "The only expectation understood is 100-continue."},
-    {"invalid_field", 422, "Invalid field", "Fields of the request are wrong; `errors` names each with a JSON pointer. Nothing was stored."},
+    {"invalid_field", 422, "Invalid field",
+     "Fields of the request are wrong; `errors` names each with a JSON pointer. Nothing was stored."},
     {"internal", 500, "Internal error", "The server met an error of its own; its log has the details under the request id."},
     {"not_implemented", 501, "Not implemented", "The only transfer coding understood is chunked."},
     {"overloaded", 503, "Overloaded", "Too many requests wait already. Try again after the time in Retry-After."},
-    {"not_ready", 503, "Not ready", "The model is still being loaded, or the server is shutting down. Try again after the time in Retry-After."},
+    {"not_ready", 503, "Not ready",
+     "The model is still being loaded, or the server is shutting down. Try again after the time in Retry-After."},
     {"unavailable", 503, "Unavailable", "The store cannot be used at the moment; /readyz says why."},
-    {"deadline", 504, "Deadline passed", "The answer was not ready within timeout_ms. A change either took effect completely or not at all."},
+    {"deadline", 504, "Deadline passed",
+     "The answer was not ready within timeout_ms. A change either took effect completely or not at all."},
     {"version_not_supported", 505, "HTTP version not supported", "HTTP/1.1 and HTTP/1.0 are spoken here."},
     {"disk_full", 507, "Disk full", "Nothing was stored. Searches go on."},
 };
@@ -39,8 +43,8 @@ static const struct {
     int status;
     const char *problem;
 } mapping[] = {
-    {ERR_UNAVAILABLE, 503, "unavailable"}, {ERR_NO_SPACE, 507, "disk_full"}, {ERR_INVALID, 422, "invalid_field"},
-    {ERR_NOT_FOUND, 404, "not_found"},     {ERR_CONFLICT, 409, "conflict"},  {ERR_TOO_LARGE, 413, "too_many"},
+    {ERR_UNAVAILABLE, 503, "unavailable"}, {ERR_NO_SPACE, 507, "disk_full"},    {ERR_INVALID, 422, "invalid_field"},
+    {ERR_NOT_FOUND, 404, "not_found"},     {ERR_CONFLICT, 409, "conflict"},     {ERR_TOO_LARGE, 413, "too_many"},
     {ERR_DEADLINE, 504, "deadline"},       {ERR_INTERRUPTED, 503, "not_ready"},
 };
 

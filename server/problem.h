@@ -35,6 +35,7 @@ int problem_status(enum err_code code);
 const char *problem_code(enum err_code code);
 
 /* The body: {"type","title","status","code","detail","request_id","errors":[..]}; fields may be NULL. */
-void problem_write(struct str *out, int status, const char *code, const char *detail, const char *request_id, const struct problems *fields);
+void problem_write(struct str *out, int status, const char *code, const char *detail, const char *request_id,
+                   const struct problems *fields);
 
 #endif

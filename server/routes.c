@@ -219,8 +219,8 @@ static void submit(void *state, struct http_request *r)
     if (atomic_load(&s->draining))
         answer_problem(c, 503, "not_ready", "the server is shutting down", NULL);
     else
-        answer_problem(c, 503, "overloaded", c->change ? "too many changes wait already (ingest_queue)" : "too many queries wait already (queue)",
-                       NULL);
+        answer_problem(c, 503, "overloaded",
+                       c->change ? "too many changes wait already (ingest_queue)" : "too many queries wait already (queue)", NULL);
     http_resume(r);
 }
 
@@ -291,6 +291,6 @@ static void tick(void *state, int64_t now_ms)
 
 void routes_hooks(struct http_hooks *hooks, struct server *s)
 {
-    *hooks = (struct http_hooks){.state = s, .begin = begin, .handle = handle, .submit = submit, .finish = finish, .refuse = refuse,
-                                 .done = done, .tick = tick};
+    *hooks = (struct http_hooks){
+        .state = s, .begin = begin, .handle = handle, .submit = submit, .finish = finish, .refuse = refuse, .done = done, .tick = tick};
 }

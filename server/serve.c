@@ -1,9 +1,9 @@
 /* serve.c: the life of the daemon: listen at once, load in the background, serve, drain, end.
  *
- * The socket is open before the model is read, so that /livez and /readyz tell a supervisor what is going on while everything else gets a 503
- * with Retry-After. Signals are blocked in every thread and taken by the main thread through sigtimedwait: no handler, no race. After
- * SIGTERM or SIGINT: /readyz says no, the edge drains (http_drain), what still waits is answered, then batcher, edge and engine go in this order; a
- * second signal ends the process at once. systemd hears READY, STOPPING and, while the model worker makes progress, WATCHDOG. */
+ * The socket is open before the model is read, so that /livez and /readyz tell a supervisor what is going on while everything else gets a
+ * 503 with Retry-After. Signals are blocked in every thread and taken by the main thread through sigtimedwait: no handler, no race. After
+ * SIGTERM or SIGINT: /readyz says no, the edge drains (http_drain), what still waits is answered, then batcher, edge and engine go in this
+ * order; a second signal ends the process at once. systemd hears READY, STOPPING and, while the model worker makes progress, WATCHDOG. */
 #include "json_out.h"
 #include "log.h"
 #include "server.h"
@@ -193,7 +193,9 @@ static void setup_log(const struct options *o)
 
 int serve_run(const struct options *o, struct err *e)
 {
-    struct server s = {.o = o, .started_ms = clock_ms(), .max_body_bytes = option_int(o, OPT_MAX_BODY_BYTES),
+    struct server s = {.o = o,
+                       .started_ms = clock_ms(),
+                       .max_body_bytes = option_int(o, OPT_MAX_BODY_BYTES),
                        .index_timeout_ms = option_int(o, OPT_INDEX_TIMEOUT_MS)};
     struct loader l = {.server = &s};
     sigset_t set;

@@ -14,10 +14,10 @@ struct server {
     const struct options *o;
     struct mapping_limits limits;
     struct http_edge *edge;
-    struct batcher *batcher;          /* set before engine, valid whenever engine is */
-    _Atomic(struct engine *) engine;  /* NULL while loading */
+    struct batcher *batcher;         /* set before engine, valid whenever engine is */
+    _Atomic(struct engine *) engine; /* NULL while loading */
     _Atomic bool draining;
-    char digest[65];                  /* of the model; valid whenever engine is */
+    char digest[65]; /* of the model; valid whenever engine is */
     int64_t started_ms, max_body_bytes, index_timeout_ms;
 };
 
@@ -39,8 +39,8 @@ struct call { /* one request under way; lives in the request's arena, at request
 
 enum route_flag { ROUTE_ENGINE = 1, ROUTE_BODY = 2, ROUTE_OPERATOR = 4 };
 struct route {
-    const char *method, *pattern; /* "/documents/{id}": a last segment in braces is a parameter */
-    unsigned flags;               /* needs the engine; takes a JSON body; is answered beyond the connection limit, too */
+    const char *method, *pattern;             /* "/documents/{id}": a last segment in braces is a parameter */
+    unsigned flags;                           /* needs the engine; takes a JSON body; is answered beyond the connection limit, too */
     enum http_next (*handle)(struct call *c); /* answers, or fills c->work and waits */
     void (*finish)(struct call *c);           /* after the work ran (c->work.err is none): answers */
 };
@@ -48,8 +48,8 @@ extern const struct route route_table[];
 int route_count(void);
 /* The hooks that server/http.c calls. */
 void routes_hooks(struct http_hooks *hooks, struct server *s);
-void route_work_done(struct work *w);                  /* batcher's done */
-bool route_work_gone(struct work *w, bool half);       /* batcher's gone */
+void route_work_done(struct work *w);            /* batcher's done */
+bool route_work_gone(struct work *w, bool half); /* batcher's gone */
 
 /* Answers. */
 struct str *answer_json(struct call *c, int status); /* the body to write; begins empty */
@@ -64,7 +64,8 @@ bool call_checked(struct call *c, const char *too_many);
 enum http_next search_handle(struct call *c);
 enum http_next recommend_handle(struct call *c);
 void search_finish(struct call *c);
-void hits_write(struct str *out, const struct engine_query *q, unsigned fields, bool explain); /* "hits":[..] and what belongs to one query */
+void hits_write(struct str *out, const struct engine_query *q, unsigned fields,
+                bool explain); /* "hits":[..] and what belongs to one query */
 enum http_next index_handle(struct call *c);
 void index_finish(struct call *c);
 void index_refused(struct call *c); /* the engine named wrong documents in c->puts.errors */

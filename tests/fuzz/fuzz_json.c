@@ -1,7 +1,7 @@
 /* fuzz_json.c: any bytes through the JSON gate; what it lets through, cJSON must be able to read, and compacting must keep it valid.
  *
- * libFuzzer target: clang -fsanitize=fuzzer,address with server/json_gate.c, core/base. The oracle is the agreement of the two parsers: a text
- * that passes the strict gate and is refused by cJSON is a finding, as is a compacted span that no longer passes. */
+ * libFuzzer target: clang -fsanitize=fuzzer,address with server/json_gate.c, core/base. The oracle is the agreement of the two parsers: a
+ * text that passes the strict gate and is refused by cJSON is a finding, as is a compacted span that no longer passes. */
 #include "../../server/json_gate.h"
 #include <cJSON.h>
 #include <stdlib.h>

@@ -1,16 +1,24 @@
-/* fuzz_request.c: any body through gate, parse and mapping of each endpoint; what is mapped must keep the promises that the engine relies on.
+/* fuzz_request.c: any body through gate, parse and mapping of each endpoint; what is mapped must keep the promises that the engine relies
+ * on.
  *
- * The first byte picks the endpoint. Promises checked: numbers inside their bounds, every query with a text that is not empty, every history
- * entry exactly one of id and text, every document with a valid and distinct id, attributes that are a JSON object again. Wrong bodies must come with at
- * least one field error or a message. The problem answer itself must be valid JSON. */
+ * The first byte picks the endpoint. Promises checked: numbers inside their bounds, every query with a text that is not empty, every
+ * history entry exactly one of id and text, every document with a valid and distinct id, attributes that are a JSON object again. Wrong
+ * bodies must come with at least one field error or a message. The problem answer itself must be valid JSON. */
 #include "../../server/mapping.h"
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct mapping_limits limits = {.max_limit = 1000, .max_offset = 10000, .max_beam = 1000, .max_query_bytes = 4096, .max_queries = 8,
-                                             .max_documents = 16, .max_timeout_ms = 60000, .request_timeout_ms = 10000, .max_json_values = 5000};
+static const struct mapping_limits limits = {.max_limit = 1000,
+                                             .max_offset = 10000,
+                                             .max_beam = 1000,
+                                             .max_query_bytes = 4096,
+                                             .max_queries = 8,
+                                             .max_documents = 16,
+                                             .max_timeout_ms = 60000,
+                                             .request_timeout_ms = 10000,
+                                             .max_json_values = 5000};
 
 static void check_queries(const struct search_request *s)
 {

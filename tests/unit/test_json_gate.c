@@ -17,8 +17,24 @@ static int gate(const char *text, size_t size, struct err *e)
 static void takes_what_is_valid(void **state)
 {
     static const char *const valid[] = {
-        "{}", "[]", "0", "-0", "-1.5e+10", "\"\"", "true", "false", "null", " [1 , 2 ] ", "{\"a\":{\"a\":{}}}", "\"\\ud83d\\ude00\"", "\"\\u0001\"",
-        "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "[[],{},[{}]]", "{\"a\":1,\"A\":2,\"\":3}", "1E-400", "\"\x7f\"",
+        "{}",
+        "[]",
+        "0",
+        "-0",
+        "-1.5e+10",
+        "\"\"",
+        "true",
+        "false",
+        "null",
+        " [1 , 2 ] ",
+        "{\"a\":{\"a\":{}}}",
+        "\"\\ud83d\\ude00\"",
+        "\"\\u0001\"",
+        "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"",
+        "[[],{},[{}]]",
+        "{\"a\":1,\"A\":2,\"\":3}",
+        "1E-400",
+        "\"\x7f\"",
     };
     (void)state;
     for (size_t i = 0; i < sizeof valid / sizeof *valid; i++) {
@@ -34,11 +50,42 @@ static void refuses_and_names_the_byte(void **state)
         const char *text;
         int offset;
     } invalid[] = {
-        {"", 0}, {"  ", 2}, {"[1,]", 3}, {"{\"a\":1,}", 7}, {"{\"a\" 1}", 5}, {"{a:1}", 1}, {"[01]", 1}, {"[-]", 2}, {"[1.]", 3}, {"[1e]", 3}, {"[.5]", 1},
-        {"[+1]", 1}, {"1e400", 0}, {"nul", 0}, {"[tru]", 1}, {"\"a", 0}, {"\"\t\"", 1}, {"\"\\x\"", 1}, {"\"\\u12g4\"", 5}, {"\"\\u0000\"", 1},
-        {"\"\\ud800\"", 1}, {"\"\\udc00\"", 1}, {"\"\\ud800\\u0041\"", 1}, {"\"\xff\"", 1}, {"\"\xc0\x80\"", 1}, {"\"\xed\xa0\x80\"", 1},
-        {"\"\xf5\x80\x80\x80\"", 1}, {"\xef\xbb\xbf{}", 0}, {"{} x", 3}, {"[1 2]", 3}, {"{\"a\":1,\"a\":2}", 7}, {"{\"a\":1,\"\\u0061\":2}", 7},
-        {"[{\"b\":1,\"c\":{\"b\":1,\"b\":2}}]", 19}, {"]", 0}, {"[}", 1}, {"{]", 1},
+        {"", 0},
+        {"  ", 2},
+        {"[1,]", 3},
+        {"{\"a\":1,}", 7},
+        {"{\"a\" 1}", 5},
+        {"{a:1}", 1},
+        {"[01]", 1},
+        {"[-]", 2},
+        {"[1.]", 3},
+        {"[1e]", 3},
+        {"[.5]", 1},
+        {"[+1]", 1},
+        {"1e400", 0},
+        {"nul", 0},
+        {"[tru]", 1},
+        {"\"a", 0},
+        {"\"\t\"", 1},
+        {"\"\\x\"", 1},
+        {"\"\\u12g4\"", 5},
+        {"\"\\u0000\"", 1},
+        {"\"\\ud800\"", 1},
+        {"\"\\udc00\"", 1},
+        {"\"\\ud800\\u0041\"", 1},
+        {"\"\xff\"", 1},
+        {"\"\xc0\x80\"", 1},
+        {"\"\xed\xa0\x80\"", 1},
+        {"\"\xf5\x80\x80\x80\"", 1},
+        {"\xef\xbb\xbf{}", 0},
+        {"{} x", 3},
+        {"[1 2]", 3},
+        {"{\"a\":1,\"a\":2}", 7},
+        {"{\"a\":1,\"\\u0061\":2}", 7},
+        {"[{\"b\":1,\"c\":{\"b\":1,\"b\":2}}]", 19},
+        {"]", 0},
+        {"[}", 1},
+        {"{]", 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++) {
@@ -134,8 +181,9 @@ static void reads_no_byte_beyond_a_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_what_is_valid),    cmocka_unit_test(refuses_and_names_the_byte), cmocka_unit_test(refuses_nul_bytes),
-        cmocka_unit_test(bounds_depth_and_values), cmocka_unit_test(many_keys_stay_quick),      cmocka_unit_test(records_spans_and_compacts),
+        cmocka_unit_test(takes_what_is_valid),        cmocka_unit_test(refuses_and_names_the_byte),
+        cmocka_unit_test(refuses_nul_bytes),          cmocka_unit_test(bounds_depth_and_values),
+        cmocka_unit_test(many_keys_stay_quick),       cmocka_unit_test(records_spans_and_compacts),
         cmocka_unit_test(reads_no_byte_beyond_a_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
