@@ -1,7 +1,7 @@
 /* backend.c: finds a backend by name, and holds the one formula that host and devices share.
  *
- * The table is the program: a new backend is one line here. "auto" takes the first that opens. A backend's open function returns NULL with a
- * reason when the machine lacks what it needs; that is not an error of ours, so it travels as a message. */
+ * The table is the program: a new backend is one line here. "auto" takes the first that opens. A backend's open function returns NULL with
+ * a reason when the machine lacks what it needs; that is not an error of ours, so it travels as a message. */
 #include "backend.h"
 
 #include <math.h>
@@ -32,8 +32,8 @@ const struct backend *backend_open(const char *name, int threads, char *message,
     return NULL;
 }
 
-/* Small distances have a bucket each; from half the buckets on they grow with the logarithm, in single precision as the original does, since
- * which side of a boundary a distance falls on is part of the model. */
+/* Small distances have a bucket each; from half the buckets on they grow with the logarithm, in single precision as the original does,
+ * since which side of a boundary a distance falls on is part of the model. */
 int32_t attention_bucket(int32_t distance, bool bidirectional, int32_t buckets, int32_t max_distance)
 {
     int32_t base = 0;

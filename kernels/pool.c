@@ -1,10 +1,10 @@
 /* pool.c: persistent threads with a short spin before they sleep.
  *
- * A decode step is some hundred small jobs a few microseconds apart: a sleeping thread would cost more than the job. So a worker spins for a
- * bounded number of pauses on the job number and only then sleeps on a condition; the submitter does the same for the end of the job.
+ * A decode step is some hundred small jobs a few microseconds apart: a sleeping thread would cost more than the job. So a worker spins for
+ * a bounded number of pauses on the job number and only then sleeps on a condition; the submitter does the same for the end of the job.
  * Invariant: job fields are written only while no worker is between its wake-up and its last decrement of `pending`; the store to `number`
- * publishes them, the decrement of `pending` publishes the workers' results. `sleepers` and `number` are read and written in one total order
- * (seq_cst), so a worker that goes to sleep either sees the new number or is seen by the submitter. */
+ * publishes them, the decrement of `pending` publishes the workers' results. `sleepers` and `number` are read and written in one total
+ * order (seq_cst), so a worker that goes to sleep either sees the new number or is seen by the submitter. */
 #include "pool.h"
 
 #include <pthread.h>

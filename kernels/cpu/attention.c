@@ -1,10 +1,10 @@
 /* attention.c: attention over packed rows, one (row, head) pair at a time.
  *
- * A pair takes its queries in tiles of up to 64. The tile of scores is kept transposed, [keys, queries] (simd.h): K is the left operand as it
- * lies, the transposed queries are the right one, the softmax runs down the columns with queries in the lanes, and the transposed
+ * A pair takes its queries in tiles of up to 64. The tile of scores is kept transposed, [keys, queries] (simd.h): K is the left operand as
+ * it lies, the transposed queries are the right one, the softmax runs down the columns with queries in the lanes, and the transposed
  * probabilities are again a left operand against V as it lies. So nothing but the queries is moved, a row of 1,024 keys needs 256 KiB, and
- * bias and causal mask are one load from a table by distance. Normalisation is done on the output tile. Pairs are divided over the threads by
- * cost; every pair is computed by one thread in one order, so equal rows give equal bits. */
+ * bias and causal mask are one load from a table by distance. Normalisation is done on the output tile. Pairs are divided over the threads
+ * by cost; every pair is computed by one thread in one order, so equal rows give equal bits. */
 #include <math.h>
 #include <string.h>
 

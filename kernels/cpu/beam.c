@@ -1,12 +1,11 @@
 /* beam.c: one step of constrained beam search.
  *
  * Beams go in chunks of rows. Logits of a chunk are computed transposed, [codes, rows]: head rows are the left operand as they are stored
- * (no packing, whatever K is), divided over the threads by codes. Every logit is one chain of additions in a fixed order, so equal head rows
- * and equal hidden rows give equal bits and exact ties stay ties. Then each row's log-sum-exp (also divided by codes, summed in double),
- * and then the candidates (divided by requests).
- * Candidates of a request arrive in the order of the tie rule (parent row, then code, ascending), so among equal scores the earlier wins:
- * the best `width` so far are kept in a heap whose root is the worst, inside the request's own stretch of the output arrays, [r * width ..).
- * At the end each stretch is sorted and the stretches are moved together. */
+ * (no packing, whatever K is), divided over the threads by codes. Every logit is one chain of additions in a fixed order, so equal head
+ * rows and equal hidden rows give equal bits and exact ties stay ties. Then each row's log-sum-exp (also divided by codes, summed in
+ * double), and then the candidates (divided by requests). Candidates of a request arrive in the order of the tie rule (parent row, then
+ * code, ascending), so among equal scores the earlier wins: the best `width` so far are kept in a heap whose root is the worst, inside the
+ * request's own stretch of the output arrays, [r * width ..). At the end each stretch is sorted and the stretches are moved together. */
 #include <math.h>
 #include <string.h>
 
@@ -33,7 +32,8 @@ static void logits_part(void *arg, int part, int parts)
     struct span s = pool_span(a->codes, 12, part, parts);
     float *xt = arena_take(&scratch, (int64_t)d * t->width);
     cpu.simd->transpose(xt, t->width, act_data(a->h) + (int64_t)t->first * d, d, t->rows, d);
-    cpu.simd->product(&(struct product){(int32_t)(s.end - s.begin), t->width, d, a->head->master + (a->first + s.begin) * d, d, 1, xt, t->width,
+    cpu.simd->product(&(struct product){(int32_t)(s.end - s.begin), t->width, d, a->head->master + (a->first + s.begin) * d, d, 1, xt,
+                                        t->width,
                                         2 * lanes, t->logits + s.begin * t->width, t->width, a->scale, 0});
 }
 

@@ -1,9 +1,9 @@
 /* cluster.c: ops over document vectors: nearest centroid, and the contrastive loss.
  *
  * kmeans_assign ranks centroids by |c|^2 - 2 x . c, computed panel by panel: a panel of centroids is transposed once and meets a block of
- * rows; within a row centroids come in ascending order and only a strictly smaller value replaces, so equal centroids give the lowest index.
- * The reported distance is computed afresh from the differences, free of the cancellation in that form.
- * contrastive computes all probabilities first, divided by documents, then adds gradients divided by COLUMN, as candidates repeat. */
+ * rows; within a row centroids come in ascending order and only a strictly smaller value replaces, so equal centroids give the lowest
+ * index. The reported distance is computed afresh from the differences, free of the cancellation in that form. contrastive computes all
+ * probabilities first, divided by documents, then adds gradients divided by COLUMN, as candidates repeat. */
 #include <math.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* decode.c: one cached step of self-attention, keys and values found through the ancestor table.
  *
- * A beam has at most a few dozen positions, so this is a handful of dot products per (row, head): rows are divided over the threads, and each
- * is computed by the same loops in the same order, so beams with equal pasts get equal bits. */
+ * A beam has at most a few dozen positions, so this is a handful of dot products per (row, head): rows are divided over the threads, and
+ * each is computed by the same loops in the same order, so beams with equal pasts get equal bits. */
 #include <string.h>
 
 #include "cpu.h"

@@ -1,10 +1,10 @@
 /* gemm.c: products of matrices as they are stored, over all threads, by our loops or by oneDNN.
  *
  * Ours: a thread owns a block of the result; it brings its part of the right operand into panels of 2 * lanes columns in its scratch (one
- * pass, transposing where needed), and the left operand is read where it lies, transposed or not. A long inner dimension goes in chunks when
- * the left operand is transposed (its lines are then a row of many outputs, and must stay in cache) or when panels would not fit.
- * oneDNN: the same blocks, by dnnl_sgemm. Debian's oneDNN knows OpenMP only, so each thread first says that its team has one member.
- * Which one serves a shape is gemm_table.h's business. The result depends on the thread count at most through the chunks. */
+ * pass, transposing where needed), and the left operand is read where it lies, transposed or not. A long inner dimension goes in chunks
+ * when the left operand is transposed (its lines are then a row of many outputs, and must stay in cache) or when panels would not fit.
+ * oneDNN: the same blocks, by dnnl_sgemm. Debian's oneDNN knows OpenMP only, so each thread first says that its team has one member. Which
+ * one serves a shape is gemm_table.h's business. The result depends on the thread count at most through the chunks. */
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <string.h>
@@ -74,9 +74,14 @@ void cpu_gemm(const struct sgemm *g, struct arena scratch)
             int64_t deep = g->k - k < depth ? g->k - k : depth, cols = g->n - j < width ? g->n - j : width;
             int flags = (k > 0 || g->beta != 0.0f ? PRODUCT_ADD : 0) | (g->relu && k + deep == g->k ? PRODUCT_RELU : 0);
             fill_panels(g, panels, k, deep, j, cols);
-            cpu.simd->product(&(struct product){(int32_t)g->m, (int32_t)cols, (int32_t)deep, g->a + (g->ta ? k * g->lda : k),
-                                                g->ta ? 1 : g->lda, g->ta ? g->lda : 1, panels, wide, wide * deep, g->c + j, g->ldc, g->alpha,
-                                                flags});
+            struct product p = {(int32_t)g->m, (int32_t)cols, (int32_t)deep, g->a + k, g->lda, 1, panels, wide, wide * deep, g->c + j,
+                                g->ldc, g->alpha, flags};
+            if (g->ta) {
+                p.a = g->a + k * g->lda;
+                p.a_row = 1;
+                p.a_step = g->lda;
+            }
+            cpu.simd->product(&p);
         }
 }
 

@@ -3,9 +3,9 @@
  * Ways: GEMM_PANELS = our loops on weights in panels, packed beforehand (WEIGHT_INFER) or as they pass; GEMM_COLUMNS = our loops with the
  * weights as left operand as stored and x transposed; GEMM_ONEDNN = dnnl_sgemm on weights as stored. Measured on one core of a Zen 5 server
  * (peak about 240 GFLOP/s with AVX-512, 120 with AVX2), 768 x 768: packed panels 232..238 from n = 8 on (oneDNN 119 at 8, 150 at 20, 175 at
- * 32, 214 at 160); as stored, columns reach 200..223 where n is a multiple of the lanes, oneDNN wins between, panels from about 100 rows on.
- * With AVX2 (oneDNN held to AVX2 too): packed 107..113 against oneDNN 53 at n = 4, 94 at 20, 103 at 32, 106 at 160. Gradients: oneDNN, which
- * packs both operands (215..236 against 143..219 at n >= 20). */
+ * 32, 214 at 160); as stored, columns reach 200..223 where n is a multiple of the lanes, oneDNN wins between, panels from about 100 rows
+ * on. With AVX2 (oneDNN held to AVX2 too): packed 107..113 against oneDNN 53 at n = 4, 94 at 20, 103 at 32, 106 at 160. Gradients: oneDNN,
+ * which packs both operands (215..236 against 143..219 at n >= 20). */
 #ifndef SEMINDEX_GEMM_TABLE_H
 #define SEMINDEX_GEMM_TABLE_H
 

@@ -83,7 +83,8 @@ static struct hint_pair pair_of(const struct hint *t, int32_t b, int32_t head, s
 }
 
 /* The tile of scores of targets first.. of one pass. */
-static void fill_scores(const struct hint *t, const struct hint_work *w, const struct hint_pair *p, int32_t pass, int32_t first, int32_t width)
+static void fill_scores(const struct hint *t, const struct hint_work *w, const struct hint_pair *p, int32_t pass, int32_t first,
+    int32_t width)
 {
     const struct hint_attention *a = t->a;
     const float *q = p->q + (int64_t)pass * a->heads * a->width;
@@ -98,11 +99,13 @@ static int64_t out_token(const struct hint_attention *a, const struct hint_pair 
     return (int64_t)pass * a->text_rows.total + a->text_rows.offsets[p->document] + first;
 }
 
-static void forward_tile(const struct hint *t, const struct hint_work *w, const struct hint_pair *p, int32_t pass, int32_t first, int32_t count)
+static void forward_tile(const struct hint *t, const struct hint_work *w, const struct hint_pair *p, int32_t pass, int32_t first,
+    int32_t count)
 {
     const struct hint_attention *a = t->a;
     int32_t lanes = cpu.simd->lanes, width = round_up(count, lanes);
-    int64_t token = out_token(a, p, pass, first), row = (int64_t)a->heads * a->width, lse = (int64_t)p->head * a->passes * a->text_rows.total;
+    int64_t token = out_token(a, p, pass, first), row = (int64_t)a->heads * a->width,
+        lse = (int64_t)p->head * a->passes * a->text_rows.total;
     float *y = act_data(a->out) + token * row + p->head * a->width;
     fill_scores(t, w, p, pass, first, width);
     cpu.simd->columns(&(struct columns){w->s, p->keys, width, NULL, w->top, w->sum});

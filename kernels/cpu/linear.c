@@ -1,9 +1,9 @@
 /* linear.c: y = alpha x . w^T and its gradients.
  *
- * A weight opened for inference is packed once into panels [rows / P][cols][P] of P = 2 * lanes outputs, the form in which our product reads
- * its right operand: any number of x rows then runs at the speed of the multiply-add units, and every output is one chain of additions in a
- * fixed order, whatever rows share the batch. Large tables (embeddings) stay as stored. A weight that is being trained stays as stored too;
- * few rows then use it as LEFT operand against x transposed, many rows go to oneDNN. gemm_table.h says which. */
+ * A weight opened for inference is packed once into panels [rows / P][cols][P] of P = 2 * lanes outputs, the form in which our product
+ * reads its right operand: any number of x rows then runs at the speed of the multiply-add units, and every output is one chain of
+ * additions in a fixed order, whatever rows share the batch. Large tables (embeddings) stay as stored. A weight that is being trained
+ * stays as stored too; few rows then use it as LEFT operand against x transposed, many rows go to oneDNN. gemm_table.h says which. */
 #include <string.h>
 
 #include "cpu.h"

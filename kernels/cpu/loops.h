@@ -109,7 +109,8 @@ INLINE vf expo(vf x)
 
 /* ---- matrix product ---- */
 
-/* What is left to do to a tile that is added, clipped at 0 or cut at the edge: from a buffer, so that the plain case keeps its registers. */
+/* What is left to do to a tile that is added, clipped at 0 or cut at the edge: from a buffer, so that the plain case keeps its registers.
+ * */
 static __attribute__((noinline)) void finish(const struct product *p, const float *tile, int rows, float *c, int64_t cols)
 {
     for (int i = 0; i < rows; i++, c += p->c_row)

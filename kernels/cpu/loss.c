@@ -131,7 +131,8 @@ static void gradient_part(void *arg, int part, int parts)
         cpu_sgemm(&(struct sgemm){false, false, t->rows, t->d, columns, 1.0f, g, TILE, a->head->master + at, t->d, tile > 0 ? 1.0f : 0.0f,
                                   dx_of(t, part), t->d, false});
         if (a->head->grad)
-            cpu_sgemm(&(struct sgemm){true, false, columns, t->d, t->rows, 1.0f, g, TILE, t->x, t->d, 1.0f, a->head->grad + at, t->d, false});
+            cpu_sgemm(&(struct sgemm){true, false, columns, t->d, t->rows, 1.0f, g, TILE, t->x, t->d, 1.0f, a->head->grad + at, t->d,
+                false});
     }
 }
 

@@ -1,9 +1,9 @@
 /* quantise.c: softmax over a codebook, its expectation, the hard code, and the straight-through gradient.
  *
- * Rows are divided over the threads and go in chunks that fit scratch. Scores are computed by our own product (codebook rows as left operand,
- * the rows of h transposed), in which equal codebook rows give equal bits: so "lowest index on a tie" is meant exactly. In the backward pass
- * a thread first computes P (dP - sum P dP) for its rows, then, for the gradient of the codebook, owns a slice of the CODES and walks all
- * rows of the chunk in order. */
+ * Rows are divided over the threads and go in chunks that fit scratch. Scores are computed by our own product (codebook rows as left
+ * operand, the rows of h transposed), in which equal codebook rows give equal bits: so "lowest index on a tie" is meant exactly. In the
+ * backward pass a thread first computes P (dP - sum P dP) for its rows, then, for the gradient of the codebook, owns a slice of the CODES
+ * and walks all rows of the chunk in order. */
 #include <string.h>
 
 #include "cpu.h"
@@ -32,7 +32,8 @@ static void book_scores(const struct quantise *a, struct arena scratch, float *y
     cpu.simd->transpose(xt, width, x, d, rows, d);
     for (int32_t c = 0; c < a->codes; c += CODES) {
         int32_t codes = a->codes - c < CODES ? a->codes - c : CODES;
-        cpu.simd->product(&(struct product){codes, width, d, book_of(a) + (int64_t)c * d, d, 1, xt, width, 2 * lanes, tile, width, 1.0f, 0});
+        cpu.simd->product(&(struct product){codes, width, d, book_of(a) + (int64_t)c * d, d, 1, xt, width, 2 * lanes, tile, width, 1.0f,
+            0});
         for (int32_t i = 0; i < rows; i++)
             for (int32_t j = 0; j < codes; j++)
                 y[(int64_t)i * a->codes + c + j] = tile[(int64_t)j * width + i];

@@ -44,7 +44,8 @@ static void make_trie(struct beam_world *w)
     uint32_t above = 1;
     w->trie.levels = BEAM_LEVELS;
     for (int t = 0; t < BEAM_LEVELS; t++) {
-        uint32_t *codes = beam_backend->alloc(BEAM_NODES * sizeof *codes), *first = beam_backend->alloc((BEAM_NODES + 1) * sizeof *first), n = 0;
+        uint32_t *codes = beam_backend->alloc(BEAM_NODES * sizeof *codes), n = 0;
+        uint32_t *first = beam_backend->alloc((BEAM_NODES + 1) * sizeof *first);
         for (uint32_t parent = 0; parent < above; parent++) {
             first[parent] = n;
             for (uint32_t c = 0; c < (uint32_t)w->codes + 3 && n < BEAM_NODES; c++)
@@ -167,7 +168,8 @@ static void run_beam(struct beam_world w)
     }
     assert_int_equal(be->weight_open(&w.head, WEIGHT_INFER), 0);
     for (int i = 0; i < 2; i++)
-        w.beams[i] = (struct beams){w.requests, 0, be->alloc((size_t)(w.requests + 1) * 4), be->alloc((size_t)most * 4), be->alloc((size_t)most * 4),
+        w.beams[i] = (struct beams){w.requests, 0, be->alloc((size_t)(w.requests + 1) * 4), be->alloc((size_t)most * 4),
+                                    be->alloc((size_t)most * 4),
                                     be->alloc((size_t)most * 4), be->alloc((size_t)most * 4)};
     for (int32_t r = 0; r <= w.requests; r++)
         w.beams[0].offsets[r] = w.offsets[r] = r;

@@ -1,8 +1,8 @@
 /* kernel_job.h: one run of one op on one shape: its tensors in double (reference), in f32 (host) and in backend memory.
  *
  * Inputs and outputs are numbered. `kinds` of an op say for each whether it is an activation ('a') or f32 backend memory ('m'); a capital
- * letter for an input means that its gradient is "+=" (it is then started from noise, which is taken off again), a small one "=" (started from
- * rubbish that must vanish). Everything is drawn from a fixed seed. */
+ * letter for an input means that its gradient is "+=" (it is then started from noise, which is taken off again), a small one "=" (started
+ * from rubbish that must vanish). Everything is drawn from a fixed seed. */
 #ifndef SEMINDEX_KERNEL_JOB_H
 #define SEMINDEX_KERNEL_JOB_H
 
@@ -71,7 +71,8 @@ static int32_t *make_ints(struct job *j, int slot, const int32_t *host, int64_t 
 }
 
 /* Row patterns: lengths, ending at -1. */
-static const int32_t patterns[][6] = {{1, -1}, {31, -1}, {33, 0, 1, -1}, {2, 257, 5, -1}, {0, -1}, {3, 64, 65, 0, 16, -1}, {0, 7, 1, -1}, {20, 20, -1}};
+static const int32_t patterns[][6] = {{1, -1}, {31, -1}, {33, 0, 1, -1}, {2, 257, 5, -1}, {0, -1}, {3, 64, 65, 0, 16, -1}, {0, 7, 1, -1},
+    {20, 20, -1}};
 
 static struct rows make_rows(struct job *j, int slot, int pattern, int32_t plus)
 {

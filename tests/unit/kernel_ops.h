@@ -358,7 +358,8 @@ static void hint_size(struct job *j)
 static struct hint_attention hint_of(const struct job *j)
 {
     int32_t stride = j->s[1] * j->s[2] + 1;
-    return (struct hint_attention){j->s[1], j->s[2], j->s[3], j->rows[0], j->rows[1], j->in_act[0], j->in_act[1], j->in_act[2], stride, stride,
+    return (struct hint_attention){j->s[1], j->s[2], j->s[3], j->rows[0], j->rows[1], j->in_act[0], j->in_act[1], j->in_act[2], stride,
+                                   stride,
                                    j->in_mem[3], 32, 128, j->s[4] < 0 ? j->extra[2] : NULL, j->extra[1], (float)j->s[4] * 0.01f, 77,
                                    j->extra[0], j->out_act[0], j->out_mem[1]};
 }
@@ -489,7 +490,8 @@ static void contrastive_size(struct job *j)
 }
 static struct contrastive contrastive_of(struct job *j)
 {
-    return (struct contrastive){j->s[0], j->s[1], j->in_act[0], j->ints[0], j->ints[1], j->ints[2], 0.5f, 1.25f, j->out_mem[0], j->din_act[0]};
+    return (struct contrastive){j->s[0], j->s[1], j->in_act[0], j->ints[0], j->ints[1], j->ints[2], 0.5f, 1.25f, j->out_mem[0],
+        j->din_act[0]};
 }
 static void contrastive_reference(struct job *j)
 {
@@ -624,7 +626,8 @@ static const struct op ops[] = {
      {{1, 1, 3}, {2, 31, 2}, {31, 33, 31}, {7, 257, 5}}},
     {"kmeans_assign", "mm", "mm", kmeans_size, kmeans_reference, kmeans_forward, NULL, false,
      {{1, 1, 1}, {31, 33, 7}, {257, 8, 65}, {33, 257, 31}}},
-    {"adamw sum_squares", "mmmm", "mmmm", adamw_size, adamw_reference, adamw_forward, NULL, false, {{1, 1}, {31, 2}, {33, 10}, {257, 1000}, {70001, 3}}},
+    {"adamw sum_squares", "mmmm", "mmmm", adamw_size, adamw_reference, adamw_forward, NULL, false,
+     {{1, 1}, {31, 2}, {33, 10}, {257, 1000}, {70001, 3}}},
 };
 
 #endif

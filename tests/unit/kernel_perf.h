@@ -56,7 +56,8 @@ static float *perf_mem(const struct backend *be, int64_t n)
 static void perf_line(const char *name, const char *shape, double seconds, double work, bool product)
 {
     double achieved = work / seconds * 1e-9, floor = product ? perf_gemm : perf_copy;
-    printf("%-26s %-30s %9.1f us  achieved=%.1f%s floor=%.1f ratio=%.2f\n", name, shape, seconds * 1e6, achieved, product ? "GFLOP/s" : "GB/s",
+    printf("%-26s %-30s %9.1f us  achieved=%.1f%s floor=%.1f ratio=%.2f\n", name, shape, seconds * 1e6, achieved,
+           product ? "GFLOP/s" : "GB/s",
            floor, achieved / floor);
 }
 
@@ -106,7 +107,8 @@ static void call_linear_backward(void *arg)
     struct perf *p = arg;
     p->be->linear_backward(p->z, &p->w, p->y, p->x, (int32_t)p->n, 0);
 }
-static double perf_linear(const struct backend *be, const char *label, int32_t n, int32_t rows, int32_t cols, enum weight_use use, bool backward)
+static double perf_linear(const struct backend *be, const char *label, int32_t n, int32_t rows, int32_t cols, enum weight_use use,
+    bool backward)
 {
     char shape[64];
     struct perf p = {.be = be, .n = n};
@@ -188,7 +190,8 @@ static void perf_attention_shape(const struct backend *be, struct perf_shape s)
         x[i] = perf_act(be, (int64_t)(i < 4 ? q.total : k.total) * stride);
     p.m[0] = perf_mem(be, 32 * s.heads);
     p.m[1] = perf_mem(be, (int64_t)s.heads * q.total);
-    p.attention = (struct attention){s.heads, s.width, q, k, x[0], x[4], x[5], stride, stride, stride, s.bias ? p.m[0] : NULL, 32, 128, true,
+    p.attention = (struct attention){s.heads, s.width, q, k, x[0], x[4], x[5], stride, stride, stride, s.bias ? p.m[0] : NULL, 32, 128,
+                                     true,
                                      false, {s.dropout, 3}, x[1], p.m[1]};
     p.grad = (struct attention_grad){x[2], x[3], x[6], x[7], s.bias ? p.m[0] : NULL};
     double product = 2.0 * s.rows * s.queries * s.keys * stride, seconds = perf_time(call_attention, &p);
@@ -215,7 +218,8 @@ static void perf_hint(const struct backend *be, int32_t documents, int32_t token
     p.m[0] = perf_mem(be, 32 * heads);
     p.m[1] = perf_mem(be, (int64_t)heads * passes * text.total);
     uint64_t *keys = be->alloc((size_t)documents * sizeof *keys);
-    p.hint = (struct hint_attention){heads, width, passes, text, memory, x[0], x[4], x[5], stride, stride, p.m[0], 32, 128, NULL, NULL, 0.5f, 1,
+    p.hint = (struct hint_attention){heads, width, passes, text, memory, x[0], x[4], x[5], stride, stride, p.m[0], 32, 128, NULL, NULL,
+                                     0.5f, 1,
                                      keys, x[2], p.m[1]};
     p.hint_grad = (struct hint_attention_grad){x[3], x[1], x[6], x[7], p.m[0]};
     double product = 2.0 * passes * documents * tokens * tokens * stride;
@@ -290,7 +294,8 @@ static void perf_beam(const struct backend *be, int32_t requests, int32_t width,
     struct trie_view trie = {.levels = 2, .level = {{512, false, root, first}, {nodes, false, children, first_last}}};
     struct beams beams[2];
     for (int i = 0; i < 2; i++)
-        beams[i] = (struct beams){requests, rows, be->alloc((size_t)(requests + 1) * 4), be->alloc((size_t)rows * 4), be->alloc((size_t)rows * 4),
+        beams[i] = (struct beams){requests, rows, be->alloc((size_t)(requests + 1) * 4), be->alloc((size_t)rows * 4),
+                                  be->alloc((size_t)rows * 4),
                                   be->alloc((size_t)rows * 4), be->alloc((size_t)rows * 4)};
     for (int32_t i = 0; i <= requests; i++)
         beams[0].offsets[i] = i * width;
@@ -370,9 +375,15 @@ static void perf_elements(const struct backend *be, int32_t n, int32_t d)
         const char *name;
         void (*call)(void *arg);
         int passes; /* reads + writes of n x d floats */
-    } table[] = {{"add_rmsnorm", call_norm, 4},     {"add_rmsnorm dropout", call_norm_drop, 4},         {"rmsnorm_backward", call_norm_backward, 4},
-                 {"dropout", call_dropout, 2},      {"gated_gelu (d = 2 f)", call_gelu, 1},              {"embed", call_embed, 2},
-                 {"embed_backward", call_embed_backward, 3}, {"adamw", call_adamw, 7},                  {"sum_squares", call_squares, 1}};
+    } table[] = {{"add_rmsnorm", call_norm, 4},
+                 {"add_rmsnorm dropout", call_norm_drop, 4},
+                 {"rmsnorm_backward", call_norm_backward, 4},
+                 {"dropout", call_dropout, 2},
+                 {"gated_gelu (d = 2 f)", call_gelu, 1},
+                 {"embed", call_embed, 2},
+                 {"embed_backward", call_embed_backward, 3},
+                 {"adamw", call_adamw, 7},
+                 {"sum_squares", call_squares, 1}};
     char shape[64];
     int64_t all = (int64_t)n * d;
     struct perf p = {.be = be, .n = n, .d = d, .x = perf_act(be, all), .y = perf_act(be, all), .z = perf_act(be, all)};
@@ -410,7 +421,8 @@ static int perf_run(const struct backend *be)
 /* Rates of the ways that gemm_table.h chooses among, per instruction set: forward (and backward where the way has one). */
 static void tune_shape(const struct backend *be, int32_t n, int32_t rows, int32_t cols)
 {
-    printf("%s n %4d rows %4d cols %4d:  packed %.0f", cpu.simd->name, n, rows, cols, perf_linear(be, NULL, n, rows, cols, WEIGHT_INFER, false));
+    double packed = perf_linear(be, NULL, n, rows, cols, WEIGHT_INFER, false);
+    printf("%s n %4d rows %4d cols %4d:  packed %.0f", cpu.simd->name, n, rows, cols, packed);
     for (int way = 0; way < GEMM_WAYS; way++) {
         cpu_linear_way = way;
         printf("  %s %.0f", gemm_names[way], perf_linear(be, NULL, n, rows, cols, WEIGHT_TRAIN, false));

@@ -1,7 +1,7 @@
 /* ref_ops.h: every numeric operation once more, plainly, in double: what the conformance test compares a backend with.
  *
- * Written from the formulas of backend.h alone: loops over elements, no tiles, no tricks. Rows are given by offsets as there. Gradients have
- * no reference of their own: the test takes finite differences of these functions. */
+ * Written from the formulas of backend.h alone: loops over elements, no tiles, no tricks. Rows are given by offsets as there. Gradients
+ * have no reference of their own: the test takes finite differences of these functions. */
 #ifndef SEMINDEX_REF_OPS_H
 #define SEMINDEX_REF_OPS_H
 
