@@ -153,6 +153,28 @@ static void check_means(const char *line, const cJSON *expected, const struct ra
     }
 }
 
+/* Every metric at every cut that the manifest lists has an expected value: nothing was taken out of the file. */
+static void check_names(const struct parity_case *c, const char *line, const char *of, const cJSON *values)
+{
+    const cJSON *kind, *cut;
+    char name[64];
+    cJSON_ArrayForEach(kind, cJSON_GetObjectItemCaseSensitive(parity_settings(c), "cuts"))
+        cJSON_ArrayForEach(cut, kind)
+        {
+            snprintf(name, sizeof name, "%s@%d", kind->string, cut->valueint);
+            if (!cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(values, name)))
+                parity_fail(line, "%s: no expected value of %s", of, name);
+        }
+}
+
+static void check_whole(const struct parity_case *c, const char *line, const cJSON *expected)
+{
+    const cJSON *query;
+    check_names(c, line, "mean", cJSON_GetObjectItemCaseSensitive(expected, "mean"));
+    cJSON_ArrayForEach(query, cJSON_GetObjectItemCaseSensitive(expected, "per_query"))
+        check_names(c, line, query->string, query);
+}
+
 static cJSON *read_json(const struct parity_case *c, const char *file)
 {
     struct err e;
@@ -182,6 +204,7 @@ static void check_folder(const struct parity_case *c, const char *folder)
             rank_query(&r.query[i]);
         check_queries(line, expected, &r);
         check_means(line, expected, &r);
+        check_whole(c, line, expected);
     }
     for (int32_t i = 0; i < r.count; i++) {
         free(r.query[i].hits);
@@ -229,9 +252,25 @@ static const int32_t *labeling(const struct labels *l, const char *name, size_t 
     return NULL;
 }
 
+/* The first labeling (the codes) is compared with every other, and two labelings of no information with each other. */
+static void check_whole_pairs(const struct labels *l, const cJSON *expected)
+{
+    static const char *const plain[] = {"constant:constant", "constant:distinct"};
+    char name[160];
+    for (int32_t i = 1; i < l->columns; i++) {
+        snprintf(name, sizeof name, "%s:%s", l->name[0], l->name[i]);
+        if (!cJSON_GetObjectItemCaseSensitive(expected, name))
+            parity_fail("metrics.ami.pairs", "no expected value of %s", name);
+    }
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        if (!cJSON_GetObjectItemCaseSensitive(expected, plain[i]))
+            parity_fail("metrics.ami.pairs", "no expected value of %s", plain[i]);
+}
+
 static void check_pairs(const struct labels *l, const cJSON *expected)
 {
     const cJSON *pair;
+    check_whole_pairs(l, expected);
     parity_check_true("metrics.ami.pairs", "there are pairs", cJSON_GetArraySize(expected) > 0);
     cJSON_ArrayForEach(pair, expected)
     {
