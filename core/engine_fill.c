@@ -4,8 +4,8 @@
  * IDs without documents: its documents get an ID and empty content until somebody indexes them. */
 #include "engine_fill.h"
 #include "base/file.h"
+#include "data/document_lines.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +13,8 @@
 struct fill {
     const struct id_table *ids;
     const struct code_layout *layout;
-    struct lines *lines; /* documents.jsonl or NULL */
+    struct document_lines *documents; /* documents.jsonl, or NULL: IDs only */
     const char *path;
-    cJSON *object;    /* of the present line */
-    char *attributes; /* printed from it */
     int32_t at;
 };
 
@@ -26,50 +24,28 @@ struct popular { /* popular.tsv in memory */
     int64_t *count, n;
 };
 
-static const char *member(const cJSON *object, const char *name)
-{
-    const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-    return s && *s ? s : NULL;
-}
-
-static void drop_line(struct fill *f)
-{
-    cJSON_Delete(f->object);
-    cJSON_free(f->attributes);
-    f->object = NULL;
-    f->attributes = NULL;
-}
-
 static int read_document(struct fill *f, struct document *d, struct err *e)
 {
-    char *line;
-    size_t size;
-    int rc = lines_next(f->lines, &line, &size, e);
+    int rc = document_lines_next(f->documents, d, e);
     if (rc < 0)
         return -1;
     if (rc == 0)
         return err_set(e, ERR_DATA, "%s: ends after %d documents; ids.tsv names %d", f->path, f->at, f->ids->count);
-    f->object = cJSON_ParseWithLength(line, size);
-    const char *id = member(f->object, "id");
-    if (!id || strcmp(id, f->ids->name[f->at]))
+    if (strcmp(d->id, f->ids->name[f->at]))
         return err_set(e, ERR_DATA, "%s: line %lld: document \"%.100s\"; line %d of ids.tsv names \"%.100s\"", f->path,
-                       (long long)lines_number(f->lines), id ? id : "(no JSON object with an id)", f->at + 1, f->ids->name[f->at]);
-    const cJSON *attributes = cJSON_GetObjectItemCaseSensitive(f->object, "attributes");
-    f->attributes = cJSON_IsObject(attributes) ? cJSON_PrintUnformatted(attributes) : NULL;
-    *d = (struct document){.id = id, .title = member(f->object, "title"), .text = member(f->object, "text"), .attributes = f->attributes};
+                       (long long)document_lines_number(f->documents), d->id, f->at + 1, f->ids->name[f->at]);
     return 0;
 }
 
 static int next_entry(void *state, struct catalog_entry *out, struct err *e)
 {
     struct fill *f = state;
-    drop_line(f);
     if (f->at == f->ids->count)
         return 0;
     const uint32_t *codes = f->ids->codes + (int64_t)f->at * f->ids->positions;
     int32_t last = f->layout->positions - 1;
     *out = (struct catalog_entry){.document.id = f->ids->name[f->at], .codes = codes, .trained = codes[last] < (uint32_t)f->layout->codes[last]};
-    if (f->lines && read_document(f, &out->document, e) < 0)
+    if (f->documents && read_document(f, &out->document, e) < 0)
         return -1;
     f->at++;
     return 1;
@@ -135,10 +111,9 @@ int engine_fill(struct catalog *c, const struct bundle *b, const struct id_table
     struct fill f = {.ids = ids, .layout = layout, .path = bundle_file(b, "documents.jsonl")};
     if (catalog_filled(c))
         return 0;
-    if (f.path && !(f.lines = lines_open(f.path, e)))
+    if (f.path && !(f.documents = document_lines_open(f.path, e)))
         return -1;
     int rc = fill_from(&f, c, b, run, e);
-    drop_line(&f);
-    lines_close(f.lines);
+    document_lines_close(f.documents);
     return rc;
 }

@@ -7,8 +7,8 @@
 #include "engine_internal.h"
 #include "base/file.h"
 #include "model/model_file.h"
+#include "model/model_settings.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,18 +26,10 @@ static int32_t most(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-/* ---- settings of a part ---- */
-
-static int32_t setting(const cJSON *settings, const char *name, int32_t otherwise)
+/* What a part was trained to read, within what the operator allows. */
+static int32_t within(int32_t said, int32_t allowed)
 {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(settings, name);
-    return cJSON_IsNumber(v) && v->valuedouble >= 1 && v->valuedouble <= INT_MOST ? (int32_t)v->valuedouble : otherwise;
-}
-
-static bool reads_texts(const cJSON *settings)
-{
-    const char *input = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(settings, "input"));
-    return input && !strcmp(input, "texts");
+    return said ? least(said, allowed) : allowed;
 }
 
 /* ---- task models ---- */
@@ -59,25 +51,23 @@ static int open_task_work(struct engine *g, struct task_model *t, struct err *e)
 static int open_task(struct engine *g, enum engine_task task, struct err *e)
 {
     struct task_model *t = &g->task[task];
+    struct model_settings s;
     char *settings = NULL;
     if (!model_file_has(g->bundle, part_name[task]))
         return 0;
     t->model = model_file_read(g->bundle, part_name[task], g->be, false, NULL, 0, &t->layout, &settings, e);
     if (!t->model)
         return -1;
-    cJSON *s = cJSON_Parse(settings ? settings : "{}");
-    int32_t items = least(setting(s, "max_history", g->options.max_history), g->options.max_history);
-    int32_t tokens = setting(s, "max_tokens", task == TASK_SEARCH ? g->options.max_query_tokens : INT_MOST);
-    t->history = (struct history_rule){.text = reads_texts(s), .max_items = items};
-    if (task == TASK_SEARCH)
-        t->max_tokens = least(tokens, g->options.max_query_tokens);
-    else if (t->history.text)
-        t->max_tokens = least(tokens, g->options.max_document_tokens);
-    else
-        t->max_tokens = items * t->layout.positions + 1;
-    t->history.max_tokens = t->max_tokens;
-    cJSON_Delete(s);
+    model_settings_read(&s, settings);
     free(settings);
+    t->history = (struct history_rule){.text = s.texts, .max_items = within(s.max_history, g->options.max_history)};
+    if (task == TASK_SEARCH)
+        t->max_tokens = within(s.max_tokens, g->options.max_query_tokens);
+    else if (s.texts)
+        t->max_tokens = within(s.max_tokens, g->options.max_document_tokens);
+    else
+        t->max_tokens = t->history.max_items * t->layout.positions + 1;
+    t->history.max_tokens = t->max_tokens;
     g->model_bytes += t5_size(t->model) * (int64_t)sizeof(float);
     return open_task_work(g, t, e);
 }
@@ -103,6 +93,7 @@ static int open_indexer(struct engine *g, struct code_layout *layout, struct err
     struct indexer *x = &g->indexer;
     struct t5_config c;
     struct t5_extra extra[10 + LM_POSITIONS_MAX];
+    struct model_settings s;
     char *settings = NULL;
     if (!model_file_has(g->bundle, "indexer"))
         return 0;
@@ -116,10 +107,9 @@ static int open_indexer(struct engine *g, struct code_layout *layout, struct err
     x->model = model_file_read(g->bundle, "indexer", g->be, false, extra, extras, layout, &settings, e);
     if (!x->model)
         return -1;
-    cJSON *s = cJSON_Parse(settings ? settings : "{}");
-    x->max_tokens = least(setting(s, "max_tokens", g->options.max_document_tokens), g->options.max_document_tokens);
-    cJSON_Delete(s);
+    model_settings_read(&s, settings);
     free(settings);
+    x->max_tokens = within(s.max_tokens, g->options.max_document_tokens);
     x->tokens = most(g->options.batch_tokens, x->max_tokens);
     x->rows = least(ENCODE_ROWS, x->tokens);
     g->model_bytes += t5_size(x->model) * (int64_t)sizeof(float);

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KIT_CODES = 6, KIT_SUFFIXES = 40, KIT_DOCUMENTS = 60, KIT_D = 32 };
+enum { KIT_CODES = 6, KIT_SUFFIXES = 40, KIT_DOCUMENTS = 60 };
 
 #define KIT_NEED(condition, e)                                                                                                             \
     do {                                                                                                                                   \
@@ -26,7 +26,13 @@ enum { KIT_CODES = 6, KIT_SUFFIXES = 40, KIT_DOCUMENTS = 60, KIT_D = 32 };
         }                                                                                                                                  \
     } while (0)
 
+struct kit_shape { /* of the models of kit_learned */
+    int32_t d_model, d_ff, heads, d_kv, encoder_layers, decoder_layers, codes;
+};
+static const struct kit_shape kit_small = {32, 64, 4, 8, 2, 2, KIT_CODES};
+
 struct kit {
+    struct kit_shape shape; /* {0} = kit_small */
     char *folder, *fixture, *bundle, *catalog;
     struct engine *engine;
     struct arena arena; /* of queries and batches, until kit_close */
@@ -76,30 +82,30 @@ static inline void kit_import(struct kit *k)
     free(ids);
 }
 
-static inline struct t5 *kit_model(const struct backend *be, int32_t vocab, int32_t positions, struct code_layout *l, bool indexer)
+static inline struct t5 *kit_model(const struct kit_shape *s, int32_t vocab, int32_t positions, struct code_layout *l, bool indexer)
 {
+    char message[256];
+    const struct backend *be = backend_open("cpu", 2, message, sizeof message);
+    CHECK(be);
     struct err e = {0};
     struct t5_extra extra[10 + LM_POSITIONS_MAX];
-    *l = (struct code_layout){.base = vocab, .positions = positions, .codes = {KIT_CODES, KIT_CODES, KIT_SUFFIXES}};
-    struct t5_options o = {.config = {.vocab = vocab, .codes = code_layout_total(l), .d_model = KIT_D, .d_kv = 8, .d_ff = 64, .heads = 4,
-                                      .encoder_layers = 2, .decoder_layers = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f,
+    *l = (struct code_layout){.base = vocab, .positions = positions, .codes = {s->codes, s->codes, KIT_SUFFIXES}};
+    struct t5_options o = {.config = {.vocab = vocab, .codes = code_layout_total(l), .d_model = s->d_model, .d_kv = s->d_kv, .d_ff = s->d_ff,
+                                      .heads = s->heads, .encoder_layers = s->encoder_layers, .decoder_layers = s->decoder_layers, .buckets = 32, .max_distance = 128, .eps = 1e-6f,
                                       .scale_output = true}};
     o.extra = extra;
-    o.extra_count = indexer ? lmindexer_extras(&o.config, positions, KIT_CODES, extra) : 0;
+    o.extra_count = indexer ? lmindexer_extras(&o.config, positions, s->codes, extra) : 0;
     struct t5 *m = t5_init(be, &o, &e);
     KIT_NEED(m, &e);
     t5_randomise(m, 11 + (uint64_t)positions);
     return m;
 }
 
-static inline void kit_put_part(struct bundle *b, const char *part, int32_t positions, const char *settings, int32_t vocab)
+static inline void kit_put_part(const struct kit *k, struct bundle *b, const char *part, int32_t positions, const char *settings, int32_t vocab)
 {
-    char message[256];
     struct err e = {0};
     struct code_layout l;
-    const struct backend *be = backend_open("cpu", 2, message, sizeof message);
-    CHECK(be);
-    struct t5 *m = kit_model(be, vocab, positions, &l, !strcmp(part, "indexer"));
+    struct t5 *m = kit_model(&k->shape, vocab, positions, &l, !strcmp(part, "indexer"));
     KIT_NEED(model_file_write(b, part, m, &l, settings, &e) == 0, &e);
     t5_free(m);
 }
@@ -132,9 +138,9 @@ static inline void kit_learned(struct kit *k)
     KIT_NEED(t, &e);
     struct bundle *b = bundle_create(k->bundle, false, &e);
     KIT_NEED(b && bundle_begin(b, &e) == 0 && bundle_put(b, "tokenizer.model", spiece, size, &e) == 0, &e);
-    kit_put_part(b, "indexer", 2, "{\"max_tokens\":24}", tokenizer_size(t));
-    kit_put_part(b, "search", 3, "{\"max_tokens\":16}", tokenizer_size(t));
-    kit_put_part(b, "recommend", 3, "{\"input\":\"ids\",\"max_history\":5}", tokenizer_size(t));
+    kit_put_part(k, b, "indexer", 2, "{\"max_tokens\":64}", tokenizer_size(t));
+    kit_put_part(k, b, "search", 3, "{\"max_tokens\":16}", tokenizer_size(t));
+    kit_put_part(k, b, "recommend", 3, "{\"input\":\"ids\",\"max_history\":5}", tokenizer_size(t));
     kit_put_documents(k, b);
     KIT_NEED(bundle_commit(b, &e) == 0, &e);
     bundle_close(b);
@@ -158,7 +164,8 @@ static inline void kit_start(struct kit *k)
 static inline void kit_open(struct kit *k, const char *fixtures, bool learned)
 {
     const char *base = getenv("TMPDIR");
-    *k = (struct kit){.folder = xprintf("%s/semindex-engine-XXXXXX", base && *base ? base : "/tmp"), .fixture = path_join(fixtures, "beam")};
+    *k = (struct kit){.shape = k->shape.d_model ? k->shape : kit_small, .folder = xprintf("%s/semindex-engine-XXXXXX", base && *base ? base : "/tmp"),
+                      .fixture = path_join(fixtures, "beam")};
     CHECK(mkdtemp(k->folder));
     k->bundle = path_join(k->folder, "bundle");
     k->catalog = path_join(k->folder, "catalog.db");

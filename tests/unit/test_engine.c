@@ -495,6 +495,62 @@ static void test_churn(void **state)
         pthread_join(thread[i], NULL);
 }
 
+/* ---- cost: --perf [documents] ---- */
+
+enum { PERF_BATCH = 100, PERF_WORDS = 40, PERF_SEARCHES = 50 };
+
+static double ingest_s(struct kit *k, int from)
+{
+    struct engine_put puts[PERF_BATCH] = {0};
+    struct err e = {0};
+    struct engine_put_batch b = {.puts = puts, .count = PERF_BATCH, .arena = &k->arena};
+    arena_reset(&k->arena);
+    for (int i = 0; i < PERF_BATCH; i++) {
+        char *words = kit_words(k, 77 + (uint64_t)(from + i), PERF_WORDS);
+        puts[i].document = (struct document){.id = arena_printf(&k->arena, "p%d", from + i), .title = arena_strndup(&k->arena, words, strlen(words))};
+        free(words);
+    }
+    double began = clock_s();
+    KIT_NEED(engine_index(k->engine, &b, &e) == 0, &e);
+    return clock_s() - began;
+}
+
+static void time_searches(struct kit *k, enum engine_mode mode, const char *name)
+{
+    double encode = 0, decode = 0, store = 0, began = clock_s();
+    for (int i = 0; i < PERF_SEARCHES; i++) {
+        char *words = kit_words(k, 5 + (uint64_t)i, 6);
+        struct engine_query q = kit_search(k, words, mode, 10);
+        kit_run(k, &q);
+        encode += q.encode_ms / PERF_SEARCHES;
+        decode += q.decode_ms / PERF_SEARCHES;
+        store += q.store_ms / PERF_SEARCHES;
+        free(words);
+    }
+    printf("search: mode=%s beam=20 achieved=%.2f ms (encode %.2f, decode %.2f, store %.2f)\n", name, 1e3 * (clock_s() - began) / PERF_SEARCHES,
+           encode, decode, store);
+}
+
+static int perf(int documents)
+{
+    struct kit k = {.shape = {128, 512, 4, 32, 3, 2, 512}};
+    double seconds = 0;
+    kit_open(&k, fixtures, true);
+    time_searches(&k, MODE_GENERATIVE, "generative");
+    for (int n = 0; n < documents; n += PERF_BATCH) {
+        seconds += ingest_s(&k, n);
+        if ((n / PERF_BATCH + 1) % 10)
+            continue;
+        printf("index: documents=%d batch=%d achieved=%.0f documents/s\n", n + PERF_BATCH, PERF_BATCH, 10 * PERF_BATCH / seconds);
+        fflush(stdout);
+        seconds = 0;
+    }
+    time_searches(&k, MODE_GENERATIVE, "generative");
+    time_searches(&k, MODE_HYBRID, "hybrid");
+    kit_close(&k);
+    return 0;
+}
+
 static int open_imported(void **state)
 {
     *state = xcalloc(1, sizeof(struct kit));
@@ -518,6 +574,8 @@ static int close_engine(void **state)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "--perf"))
+        return perf(argc > 2 ? atoi(argv[2]) : 3000);
     fixtures = argc > 1 ? argv[1] : fixtures;
     const struct CMUnitTest imported[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_threads), cmocka_unit_test(test_bounds),
                                           cmocka_unit_test(test_brought_ids)};

@@ -1,0 +1,19 @@
+/* model_settings.c: see model_settings.h. The bundle was checked against its digests, so a strange value is an older or newer writer's, not damage. */
+#include "model_settings.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+static int32_t number(const cJSON *settings, const char *name)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(settings, name);
+    return cJSON_IsNumber(v) && v->valuedouble >= 1 && v->valuedouble <= 1 << 24 ? (int32_t)v->valuedouble : 0;
+}
+
+void model_settings_read(struct model_settings *s, const char *json)
+{
+    cJSON *o = json ? cJSON_Parse(json) : NULL;
+    const char *input = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "input"));
+    *s = (struct model_settings){number(o, "max_tokens"), number(o, "max_history"), input && strcmp(input, "texts") == 0};
+    cJSON_Delete(o);
+}

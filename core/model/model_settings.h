@@ -1,0 +1,16 @@
+/* model_settings.h: what a part of a bundle says about its own input, read from its settings (model_file_settings). */
+#ifndef SEMINDEX_MODEL_SETTINGS_H
+#define SEMINDEX_MODEL_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct model_settings { /* 0 = not said */
+    int32_t max_tokens;  /* input tokens, EOS included */
+    int32_t max_history; /* items */
+    bool texts;          /* "input":"texts": histories are read as texts, else as semantic IDs */
+};
+/* json may be NULL; values out of range read as not said. */
+void model_settings_read(struct model_settings *s, const char *json);
+
+#endif
