@@ -73,7 +73,7 @@ static int run_task(struct train *t, const struct task_kind *kind, struct task *
              t5_config_of(t->model)->d_model, t5_config_of(t->model)->encoder_layers, t5_config_of(t->model)->decoder_layers);
     if (trainer_run(t->model, &t->layout, &source, &options, t->run, &result, e) != 0)
         return -1;
-    run_note(t->run, "%s: kept step %lld of %lld, validation Recall@10 %.4f", kind->part, (long long)result.best_step,
+    run_note(t->run, "%s: kept step %lld of %lld, validation nDCG@10 %.4f", kind->part, (long long)result.best_step,
              (long long)result.steps, result.best_metric);
     if (store(t, kind, task, e) != 0)
         return -1;

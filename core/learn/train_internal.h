@@ -54,7 +54,7 @@ struct task_kind {
 };
 extern const struct task_kind task_search, task_recommend;
 
-/* ---- validation, shared: Recall@10 of single targets by the beam alone ---- */
+/* ---- validation, shared: mean nDCG@10 of single targets by the beam alone (Recall@10 saturates on small corpora) ---- */
 struct validation {
     int32_t count;
     int32_t *tokens, *offsets; /* packed inputs */
@@ -62,7 +62,7 @@ struct validation {
     int32_t **left_out;        /* rows that are no answers (a history), ended by -1; NULL = none */
     int32_t longest;
 };
-int validation_recall(struct train *t, const struct validation *v, double *recall, struct err *e);
+int validation_gain(struct train *t, const struct validation *v, double *mean, struct err *e);
 void validation_free(struct validation *v);
 
 #endif

@@ -9,6 +9,7 @@
 #include "../base/file.h"
 #include "../model/model_file.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -254,26 +255,28 @@ static bool is_left_out(const struct validation *v, int32_t i, int32_t row)
     return false;
 }
 
-static bool found_in_ten(const struct validation *v, int32_t i, const struct beam_hit *hits, int32_t count)
+/* nDCG@10 of one target: 1 / log2(rank + 1). */
+static double gain_in_ten(const struct validation *v, int32_t i, const struct beam_hit *hits, int32_t count)
 {
     int32_t rank = 0;
     for (int32_t k = 0; k < count && rank < 10; k++) {
         if (is_left_out(v, i, (int32_t)hits[k].document))
             continue;
         if ((int32_t)hits[k].document == v->target[i])
-            return true;
+            return 1 / log2(rank + 2);
         rank++;
     }
-    return false;
+    return 0;
 }
 
-int validation_recall(struct train *t, const struct validation *v, double *recall, struct err *e)
+int validation_gain(struct train *t, const struct validation *v, double *mean, struct err *e)
 {
     struct ranker_limits limits = {.rows = VALIDATION_ROWS, .tokens = VALIDATION_ROWS * v->longest, .width = BEAM_WIDTH};
     struct ranker *ranker = ranker_init(t->model, &t->layout, t->trie, &limits, e);
     if (ranker == NULL)
         return -1;
-    int32_t found = 0, offsets[VALIDATION_ROWS + 1];
+    int32_t offsets[VALIDATION_ROWS + 1];
+    double gain = 0;
     for (int32_t from = 0; from < v->count; from += VALIDATION_ROWS) {
         int32_t n = v->count - from < VALIDATION_ROWS ? v->count - from : VALIDATION_ROWS;
         for (int32_t i = 0; i <= n; i++)
@@ -282,10 +285,10 @@ int validation_recall(struct train *t, const struct validation *v, double *recal
         for (int32_t i = 0; i < n; i++) {
             int32_t count;
             const struct beam_hit *hits = beam_hits(beam, i, &count);
-            found += found_in_ten(v, from + i, hits, count);
+            gain += gain_in_ten(v, from + i, hits, count);
         }
     }
-    *recall = v->count > 0 ? (double)found / v->count : 0;
+    *mean = v->count > 0 ? gain / v->count : 0;
     ranker_free(ranker);
     return 0;
 }

@@ -3,7 +3,7 @@
  * Every prefix of every training history is a sample. A user's last item is the test target and the one before the validation target; neither
  * is ever drawn. A history is the newest max_history items, oldest first, each as its T code tokens (a suffix without a trained row is left
  * out; here all have one), then EOS; or, as texts, the newest item's text first until max_tokens are full. No user token. Validation is
- * Recall@10 of the beam over users spread evenly over the file, history items left out. popular.tsv counts the same training histories. */
+ * nDCG@10 of the beam over users spread evenly over the file, history items left out. popular.tsv counts the same training histories. */
 #include "train_internal.h"
 
 #include "../base/hash.h"
@@ -75,7 +75,7 @@ static int validate(void *state, struct t5 *model, double *metric, struct err *e
 {
     struct task *k = state;
     (void)model;
-    return validation_recall(k->train, &k->validation, metric, e);
+    return validation_gain(k->train, &k->validation, metric, e);
 }
 
 /* ---- reading histories ---- */

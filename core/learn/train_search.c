@@ -88,7 +88,7 @@ static int validate(void *state, struct t5 *model, double *metric, struct err *e
 {
     struct task *k = state;
     (void)model;
-    return validation_recall(k->train, &k->validation, metric, e);
+    return validation_gain(k->train, &k->validation, metric, e);
 }
 
 /* ---- validation set ---- */

@@ -246,16 +246,16 @@ static int validate(struct trainer *t, struct err *e)
     double metric;
     if (t->source->validate(t->source->state, t->model, &metric, e) != 0)
         return -1;
-    bool better = metric > s->best_metric;
-    if (better) {
+    bool gain = metric > s->best_metric;
+    if (metric >= s->best_metric) { /* of equals the later one, which has seen more */
         s->best_metric = metric;
         s->best_step = s->step;
         t->be->read(t->best, t5_master(t->model), block_bytes(t));
     }
-    s->without_gain = better ? 0 : s->without_gain + 1;
+    s->without_gain = gain ? 0 : s->without_gain + 1;
     s->ended = s->step >= s->total || (t->o->patience > 0 && s->without_gain >= t->o->patience);
-    run_note(t->run, "%s: step %lld/%lld loss %.4f validation %.4f%s", t->o->name, (long long)s->step, (long long)s->total,
-             s->loss_steps > 0 ? s->loss_sum / (double)s->loss_steps : NAN, metric, better ? " (best)" : "");
+    run_note(t->run, "%s: step %lld/%lld loss %.4f validation nDCG@10 %.4f%s", t->o->name, (long long)s->step, (long long)s->total,
+             s->loss_steps > 0 ? s->loss_sum / (double)s->loss_steps : NAN, metric, s->best_step == s->step ? " (best)" : "");
     if (!s->ended) {
         s->loss_sum = 0;
         s->loss_steps = 0;
