@@ -14,6 +14,7 @@ enum { BEAM_LEVELS = 3, BEAM_NODES = 40000, BEAM_ROWS = 1200 };
 
 struct beam_world { /* host side; backend memory where the op needs it (the cpu reads host memory, others get copies) */
     int32_t requests, width, d, codes, first, renormalise;
+    int32_t distinct; /* so many different head rows, 0 = nearly all */
     struct trie_view trie;
     struct weight head;
     struct beams beams[2];
@@ -163,7 +164,7 @@ static void run_beam(struct beam_world w)
     w.head = (struct weight){w.first + w.codes + 1, w.d, be->alloc((size_t)((w.first + w.codes + 1) * w.d) * sizeof(float)), NULL, NULL};
     for (int32_t i = 0; i < w.head.rows * w.d; i++) {
         int32_t row = i / w.d;
-        row = row % 7 == 6 ? row - 3 : row; /* planted twins */
+        row = w.distinct > 0 ? row % w.distinct : row % 7 == 6 ? row - 3 : row; /* planted twins */
         w.head.master[i] = 2.0f * mix_uniform(3, (uint64_t)(row * w.d + i % w.d)) - 1.0f;
     }
     assert_int_equal(be->weight_open(&w.head, WEIGHT_INFER), 0);
@@ -206,6 +207,7 @@ static void beam_twin(void **state)
     (void)state;
     run_beam((struct beam_world){.requests = 1, .width = 5, .d = 16, .codes = 40, .first = 3});
     run_beam((struct beam_world){.requests = 3, .width = 20, .d = 33, .codes = 257, .first = 0, .renormalise = 1});
+    run_beam((struct beam_world){.requests = 2, .width = 12, .d = 16, .codes = 60, .first = 1, .distinct = 3}); /* ties at every cut */
     run_beam((struct beam_world){.requests = 31, .width = 1, .d = 31, .codes = 33, .first = 1});
     run_beam((struct beam_world){.requests = 1, .width = 1100, .d = 8, .codes = 120, .first = 2});
     run_beam((struct beam_world){.requests = 2, .width = 300, .d = 8, .codes = 500, .first = 0, .renormalise = 1});

@@ -152,6 +152,17 @@ static void norm_backward(struct job *j)
     else
         j->be->act_zero(j->din_act[1], j->in_size[1]);
 }
+/* Every third row is short, so that a wrong epsilon shows. */
+static void norm_short_size(struct job *j)
+{
+    norm_size(j);
+    for (int t = 0; t < 2; t++) {
+        j->in64[t] = fresh(j, j->in_size[t], 1.0);
+        for (int64_t i = 0; i < j->in_size[t]; i++)
+            if (i / j->s[1] % 3 == 0)
+                j->in64[t][i] /= 512;
+    }
+}
 static void norm_size_and_spare(struct job *j)
 {
     norm_size(j);
@@ -598,7 +609,7 @@ static const struct op ops[] = {
     {"axpy", "aa", "a", flat_size, axpy_reference, axpy_forward, NULL, false, {{1}, {31}, {33}, {257}, {40001}}},
     {"relu_backward", "a", "a", flat_size, relu_reference, relu_forward, relu_backward, false, {{1}, {31}, {33}, {257}, {40001}}},
     {"pool_mean", "a", "a", pool_size, pool_reference, pool_forward, NULL, false, {{0, 1}, {1, 33}, {2, 31}, {3, 64}, {4, 5}, {5, 257}}},
-    {"add_rmsnorm", "Aam", "aa", norm_size, norm_reference, norm_forward, NULL, false,
+    {"add_rmsnorm", "Aam", "aa", norm_short_size, norm_reference, norm_forward, NULL, false,
      {{1, 1, 1, 0}, {1, 31, 0, 0}, {31, 33, 1, 0}, {33, 257, 1, 10}, {257, 64, 1, 50}, {2, 768, 0, 0}}},
     {"rmsnorm_backward", "AaM", "aa", norm_size_and_spare, norm_reference, norm_forward, norm_backward, false,
      {{1, 1, 1, 0}, {1, 31, 0, 0}, {31, 33, 1, 0}, {33, 257, 1, 10}, {257, 64, 1, 50}}},
