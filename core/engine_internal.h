@@ -108,7 +108,7 @@ void engine_answer(struct engine *g, struct engine_query *q, const struct genera
 /* Stored vectors of documents, kept in memory up to a bound. Device thread only, except engine_vectors_forget. */
 struct vectors *engine_vectors_open(struct catalog *c, int32_t size);
 void engine_vectors_close(struct vectors *v);
-void engine_vectors_forget(struct vectors *v); /* what is kept may be stale: any thread */
+void engine_vectors_forget(struct vectors *v, int64_t number); /* its vector has changed or gone: any thread */
 /* Makes the vectors of numbers[n] available until the next fetch; NULL from engine_vectors_of where none is stored. */
 void engine_vectors_fetch(struct vectors *v, const int64_t *numbers, int32_t n);
 const float *engine_vectors_of(const struct vectors *v, int64_t number);

@@ -170,12 +170,10 @@ static int read_ids(struct engine *g, struct id_table *ids, struct err *e)
 static void on_commit(void *state, const struct catalog_commit *commit)
 {
     struct engine *g = state;
-    bool stale = false;
-    for (int64_t i = 0; i < commit->count; i++)
-        stale |= commit->changes[i].kind != CHANGE_ADDED;
+    for (int64_t i = 0; i < commit->count && g->vectors; i++)
+        if (commit->changes[i].kind != CHANGE_ADDED)
+            engine_vectors_forget(g->vectors, commit->changes[i].number);
     publisher_commit(g->publisher, commit);
-    if (stale && g->vectors)
-        engine_vectors_forget(g->vectors);
 }
 
 static int open_catalog(struct engine *g, const struct id_table *ids, const struct run *run, struct err *e)
