@@ -79,7 +79,7 @@ void log_line(enum log_level level, const char *format, ...)
 
 void log_request(const struct log_request *r)
 {
-    enum log_level level = r->status >= 500 && r->status != 503 && r->status != 504 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
+    enum log_level level = r->status == 500 || r->status == 507 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
     if (level > least_level)
         return;
     struct str out = {0};

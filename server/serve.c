@@ -150,7 +150,7 @@ static void shut_down(struct server *s, struct loader *l, const sigset_t *set)
 {
     sd_notify(0, "STOPPING=1\nSTATUS=draining");
     atomic_store(&s->draining, true);
-    l->stop = 1;
+    __atomic_store_n(&l->stop, 1, __ATOMIC_RELAXED); /* ends a load that is under way */
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, set, NULL); /* a second signal ends the process */

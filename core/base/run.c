@@ -49,5 +49,5 @@ void run_note(const struct run *r, const char *format, ...)
 
 int run_stopping(const struct run *r)
 {
-    return r && r->stop && *r->stop;
+    return r && r->stop && __atomic_load_n(r->stop, __ATOMIC_RELAXED); /* set by a signal handler or another thread */
 }
