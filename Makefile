@@ -23,10 +23,15 @@ PKGS    := libmicrohttpd libcjson sqlite3 sentencepiece gnutls libsystemd zlib
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lsentencepiece_train -ldnnl -lgomp
 
+SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 WARNXX  := -Wall -Wextra -Wshadow -Werror
-ALLFLAGS := -D_GNU_SOURCE -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all)
-# Sums may be reordered into vector lanes in the numeric loops, and only there.
+ifneq ($(findstring clang,$(CC)),)
+WARN    += -Wno-unknown-pragmas -Wno-psabi
+endif
+ALLFLAGS := -D_GNU_SOURCE -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(KERNEL_CC),,$(SANFLAGS))
+# Sums may be reordered into vector lanes in the numeric loops, and only there. KERNEL_CC: a compiler for these alone, without sanitizers
+# (the fuzz build is clang's, and their vector code is for gcc).
 MATHFLAGS := -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros
 LDFLAGS += -pthread -Wl,--as-needed $(if $(SAN),-fsanitize=$(SAN))
 
@@ -47,22 +52,22 @@ help: ## print this list
 
 $(BUILD)/obj/kernels/cpu/%.c.o: kernels/cpu/%.c
 	@mkdir -p $(@D)
-	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) $(MATHFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CC   $<";) $(or $(KERNEL_CC),$(CC)) -std=c17 $(CFLAGS) $(if $(KERNEL_CC),-Wall,$(WARN)) $(ALLFLAGS) $(MATHFLAGS) -MMD -MP -c $< -o $@
 
 # The migrations lie inside this object (.incbin), which the compiler's dependency files do not see.
 $(BUILD)/obj/core/catalog/sqlite_schema.c.o: $(wildcard schema/sqlite/*.sql)
 
 $(BUILD)/obj/server/main.c.o: server/main.c
 	@mkdir -p $(@D)
-	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) $(SANFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/obj/%.c.o: %.c
 	@mkdir -p $(@D)
-	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CC   $<";) $(CC) -std=c17 $(CFLAGS) $(WARN) $(ALLFLAGS) $(SANFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
-	$(Q)$(if $(V),,echo "  CXX  $<";) $(CXX) -std=c++17 $(CFLAGS) $(WARNXX) $(ALLFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(if $(V),,echo "  CXX  $<";) $(CXX) -std=c++17 $(CFLAGS) $(WARNXX) $(ALLFLAGS) $(SANFLAGS) -MMD -MP -c $< -o $@
 
 define room_rule
 $(call archive,$(1)): $(filter-out %/main.c.o,$(call objects,$(1)))
@@ -130,7 +135,7 @@ eval-beauty: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../beauty (
 	@tests/bench/eval_beauty.sh $(BUILD)/semindex $(DATA)
 
 fuzz: ## fuzz each target for SECONDS (60)
-	@$(MAKE) --no-print-directory -j2 BUILD=build-fuzz CC=clang CXX=clang++ SAN=fuzzer-no-link,address fuzz-targets
+	@$(MAKE) --no-print-directory -j2 BUILD=build-fuzz CC=clang CXX=clang++ KERNEL_CC=gcc SAN=fuzzer-no-link,address fuzz-targets
 	@set -e; for f in $(notdir $(basename $(wildcard tests/fuzz/fuzz_*.c))); do mkdir -p build-fuzz/corpus/$$f; \
 	  echo "$$f"; build-fuzz/fuzz/$$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 build-fuzz/corpus/$$f 2>&1 | tail -8; done
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
