@@ -76,7 +76,6 @@ bool batcher_change(struct batcher *b, struct work *w)
 static void end_late(struct batcher *b, struct work *w)
 {
     err_set(&w->err, ERR_DEADLINE, "the deadline passed while the request waited for its turn");
-    metrics_count(COUNT_DEADLINE, 1);
     b->o.done(w);
 }
 
