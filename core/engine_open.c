@@ -207,6 +207,24 @@ static int check_options(const struct engine_options *o, struct err *e)
     return 0;
 }
 
+/* A piece beyond the text rows would be read as an ID code. */
+static int check_vocabulary(const struct engine *g, const char *part, const struct t5 *m, struct err *e)
+{
+    int32_t pieces = g->tokenizer ? tokenizer_size(g->tokenizer) : 0;
+    if (!m || pieces <= t5_config_of(m)->vocab)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: tokenizer.model has %d pieces, the model of %s %d text rows", bundle_folder(g->bundle), pieces, part,
+                   t5_config_of(m)->vocab);
+}
+
+static int check_vocabularies(const struct engine *g, struct err *e)
+{
+    const struct task_model *recommend = &g->task[TASK_RECOMMEND];
+    if (check_vocabulary(g, "search", g->task[TASK_SEARCH].model, e) < 0 || check_vocabulary(g, "indexer", g->indexer.model, e) < 0)
+        return -1;
+    return recommend->history.text ? check_vocabulary(g, "recommend", recommend->model, e) : 0;
+}
+
 static int open_parts(struct engine *g, struct code_layout *learned, struct err *e)
 {
     const char *tokenizer = bundle_file(g->bundle, "tokenizer.model");
@@ -218,7 +236,7 @@ static int open_parts(struct engine *g, struct code_layout *learned, struct err 
         return -1;
     if (!g->tokenizer && g->indexer.model)
         return err_set(e, ERR_DATA, "%s: an indexer, but no tokenizer.model", bundle_folder(g->bundle));
-    return agree_on_layout(g, learned, e);
+    return check_vocabularies(g, e) < 0 ? -1 : agree_on_layout(g, learned, e);
 }
 
 static int open_all(struct engine *g, const struct run *run, struct err *e)

@@ -165,6 +165,9 @@ static void search_batch(void *state)
 {
     struct run_batch *b = state;
     struct task_model *t = &b->g->task[b->query[0]->task];
+    b->stopped = all_late(b);
+    if (b->stopped)
+        return;
     load_tokens(t, b);
     const struct t5_batch rows = {.count = b->count, .tokens = t->tokens, .offsets = t->offsets};
     const struct beam_search s = {.trie = trie_view_of(b->gen->ids->trie), .width = b->query[0]->plan->width,
@@ -256,10 +259,7 @@ static void run_batches(struct engine *g, const struct generation *gen, struct e
 {
     while (n > 0) {
         struct run_batch b = {.g = g, .gen = gen, .query = q, .ranking = ranking, .count = batch_length(g, q, n)};
-        if (all_late(&b))
-            b.stopped = true;
-        else
-            device_call(g->device, search_batch, &b);
+        device_call(g->device, search_batch, &b);
         for (int32_t i = 0; i < b.count; i++)
             if (is_late(q[i]))
                 set_late(q[i], b.stopped ? "while the query waited for the model or between two positions" : "while the model ran");

@@ -154,12 +154,24 @@ static void test_threads(void **state)
 
 /* ---- the imported bundle: IDs without an indexer ---- */
 
+static void check_refused(struct kit *k, const char *title, const char *brought, const char *code)
+{
+    struct engine_put_error why;
+    assert_int_equal(kit_put(k, "stranger", title, brought, NULL, &why), -1);
+    assert_string_equal(why.code, code);
+}
+
+static void check_put(struct kit *k, const char *id, const char *brought, enum engine_status status)
+{
+    struct engine_put put;
+    assert_int_equal(kit_put(k, id, "it is back", brought, &put, NULL), 0);
+    assert_int_equal(put.status, status);
+}
+
 static void test_brought_ids(void **state)
 {
     struct kit *k = *state;
     struct reference r;
-    struct engine_put put;
-    struct engine_put_error why;
     struct engine_info info;
     struct err e = {0};
     int64_t generation;
@@ -176,16 +188,11 @@ static void test_brought_ids(void **state)
     assert_non_null(before);
     assert_string_equal(before->semantic_id, id);
 
-    assert_int_equal(kit_put(k, "stranger", "some words", NULL, NULL, &why), -1);
-    assert_string_equal(why.code, "not_in_model");
-    assert_int_equal(kit_put(k, "stranger", "some words", id, NULL, &why), -1);
-    assert_string_equal(why.code, "semantic_id_taken");
-    assert_int_equal(kit_put(k, "stranger", "some words", "1-2", NULL, &why), -1);
-    assert_string_equal(why.code, "invalid_semantic_id");
-    assert_int_equal(kit_put(k, "stranger", "some words", "1-99-0", NULL, &why), -1);
-    assert_string_equal(why.code, "invalid_semantic_id");
-    assert_int_equal(kit_put(k, "stranger", " ", "1-2-39", NULL, &why), -1);
-    assert_string_equal(why.code, "no_words");
+    check_refused(k, "some words", NULL, "not_in_model");
+    check_refused(k, "some words", id, "semantic_id_taken");
+    check_refused(k, "some words", "1-2", "invalid_semantic_id");
+    check_refused(k, "some words", "1-99-0", "invalid_semantic_id");
+    check_refused(k, " ", "1-2-39", "no_words");
 
     assert_int_equal(engine_delete(k->engine, best, &generation, &e), 0);
     assert_int_equal(engine_delete(k->engine, best, &generation, &e), -1);
@@ -195,13 +202,9 @@ static void test_brought_ids(void **state)
     assert_null(kit_find(&q, best));
     assert_int_equal(q.generation, generation);
 
-    assert_int_equal(kit_put(k, best, "it is back", id, &put, NULL), 0);
-    assert_int_equal(put.status, STATUS_CREATED);
-    assert_string_equal(put.semantic_id, id);
-    assert_int_equal(kit_put(k, best, "it is back", id, &put, NULL), 0);
-    assert_int_equal(put.status, STATUS_UNCHANGED);
-    assert_int_equal(kit_put(k, best, "it is back", NULL, &put, NULL), 0);
-    assert_int_equal(put.status, STATUS_UNCHANGED);
+    check_put(k, best, id, STATUS_CREATED);
+    check_put(k, best, id, STATUS_UNCHANGED);
+    check_put(k, best, NULL, STATUS_UNCHANGED);
     q = kit_search(k, r.line[0], MODE_GENERATIVE, 20);
     kit_run(k, &q);
     const struct engine_hit *after = kit_find(&q, best);
