@@ -1,0 +1,137 @@
+/* test_evaluate.c: the evaluation of a hand-made folder, every figure computed by hand.
+ *
+ * Five documents, three judged queries, five histories, no model: the rankings that the program computes by itself. Popularity, neighbours and
+ * BM25 are fully determined here; the order of random is only bounded. */
+#include "../../core/base/file.h"
+#include "../../core/runs.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static char folder[64];
+
+static void write_text(const char *name, const char *text)
+{
+    char *path = path_join(folder, name);
+    assert_int_equal(file_write(path, text, strlen(text), NULL), 0);
+    free(path);
+}
+
+static double figure_of(const char *json, const char *ranking, const char *metric)
+{
+    char *key = xprintf("\"ranking\":\"%s\"", ranking), *name = xprintf("\"%s\":", metric);
+    const char *row = strstr(json, key), *value = row ? strstr(row, name) : NULL;
+    if (value == NULL)
+        fail_msg("no %s of %s in %s", metric, ranking, json);
+    double x = atof(value + strlen(name));
+    free(key);
+    free(name);
+    return x;
+}
+
+static void evaluate(const char *task, bool json, struct str *out)
+{
+    struct err e = {0};
+    struct evaluate_options o = {.data = folder, .task = task, .json = json};
+    if (evaluate_run(&o, NULL, out, &e) != 0)
+        fail_msg("%s", e.message);
+}
+
+/* q1 finds its one document first. q2 has two relevant ones, of which words find one, first. q3's word stands nowhere: 0. q4 has nothing
+ * relevant and does not count. */
+static void test_search(void **state)
+{
+    (void)state;
+    struct str out = {0};
+    evaluate("search", true, &out);
+    assert_float_equal(figure_of(out.data, "bm25", "queries"), 3, 0);
+    assert_float_equal(figure_of(out.data, "bm25", "Recall@1"), (1 + 0.5 + 0) / 3, 1e-9);
+    assert_float_equal(figure_of(out.data, "bm25", "MRR@10"), (1.0 + 1 + 0) / 3, 1e-9);
+    assert_float_equal(figure_of(out.data, "bm25", "Hit@10"), 2.0 / 3, 1e-9);
+    assert_float_equal(figure_of(out.data, "bm25", "nDCG@5"), (1 + 1 / (1 + 0.6309297535714574)) / 3, 1e-9);
+    assert_float_equal(figure_of(out.data, "bm25", "nDCG_retrieved@5"), 2.0 / 3, 1e-9);
+    str_free(&out);
+}
+
+/* Training parts (all but the last two): a b, a b, a c, none, d a: counts a 4, b 2, c 1, d 1, e 0. Targets d, c, e, a, b; history items out. */
+static void test_recommend(void **state)
+{
+    (void)state;
+    struct str out = {0};
+    evaluate("recommend", true, &out);
+    assert_float_equal(figure_of(out.data, "popularity", "queries"), 5, 0);
+    /* Left are d e, c e, d e, a c d e, b e: the target is first but for u3, whose e was never seen: 2. */
+    assert_float_equal(figure_of(out.data, "popularity", "Recall@1"), 4.0 / 5, 1e-9);
+    assert_float_equal(figure_of(out.data, "popularity", "MRR@10"), (1 + 1 + 0.5 + 1 + 1) / 5, 1e-9);
+    /* Pairs a>b twice, a>c, d>a. u1: d and e at 0, by id descending e d: 2. u2: c from a: 1. u3: e before d by id: 1. u4 (b): nothing, e d c a: 4.
+     * u5: b from a: 1. */
+    assert_float_equal(figure_of(out.data, "neighbours", "Recall@1"), 3.0 / 5, 1e-9);
+    assert_float_equal(figure_of(out.data, "neighbours", "MRR@10"), (0.5 + 1 + 1 + 0.25 + 1) / 5, 1e-9);
+    double random = figure_of(out.data, "random", "Recall@5");
+    assert_float_equal(random, 1, 1e-9);
+    str_free(&out);
+}
+
+static void test_text_table(void **state)
+{
+    (void)state;
+    struct str out = {0};
+    evaluate(NULL, false, &out);
+    assert_non_null(strstr(out.data, "search:"));
+    assert_non_null(strstr(out.data, "recommend:"));
+    assert_non_null(strstr(out.data, "Recall@10"));
+    assert_null(strstr(out.data, "generative"));
+    str_free(&out);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct str out = {0};
+    struct evaluate_options unknown = {.data = folder, .task = "dance"}, absent = {.data = "/nonexistent"}, ids = {.data = folder, .task = "ids"};
+    assert_int_equal(evaluate_run(&unknown, NULL, &out, &e), -1);
+    assert_int_equal(e.code, ERR_USAGE);
+    assert_non_null(strstr(e.message, "dance"));
+    assert_int_equal(evaluate_run(&absent, NULL, &out, &e), -1);
+    assert_non_null(strstr(e.message, "/nonexistent"));
+    assert_int_equal(evaluate_run(&ids, NULL, &out, &e), -1);
+    assert_int_equal(e.code, ERR_USAGE);
+    str_free(&out);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/semindex-evaluate-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    write_text("items.jsonl", "{\"id\":\"a\",\"title\":\"red stone\"}\n{\"id\":\"b\",\"title\":\"blue river\"}\n"
+                              "{\"id\":\"c\",\"title\":\"green apple\"}\n{\"id\":\"d\",\"title\":\"iron horse\"}\n"
+                              "{\"id\":\"e\",\"title\":\"paper drum\"}\n");
+    write_text("queries.jsonl", "{\"_id\":\"q1\",\"text\":\"stones\"}\n{\"_id\":\"q2\",\"text\":\"a river\"}\n{\"_id\":\"q3\",\"text\":\"piano\"}\n"
+                                "{\"_id\":\"q4\",\"text\":\"horse\"}\n");
+    write_text("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\nq2\tb\t1\nq2\tc\t1\nq3\td\t1\nq4\td\t0\n");
+    write_text("sequences.txt", "u1 a b c d\nu2 a b d c\nu3 a c b e\nu4 b a\nu5 d a c b\n");
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    return file_remove_tree(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_search),
+        cmocka_unit_test(test_recommend),
+        cmocka_unit_test(test_text_table),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
