@@ -33,7 +33,7 @@ static inline int32_t round_up(int32_t n, int32_t unit)
 /* How many parts a loop of n items of about `cost` elementary operations each is worth. */
 static inline int parts_for(int64_t n, int64_t cost)
 {
-    int64_t parts = n * cost / 16384 + 1;
+    int64_t parts = n * cost / 32768 + 1;
     if (parts > n)
         parts = n > 0 ? n : 1;
     return parts < cpu.threads ? (int)parts : cpu.threads;
