@@ -151,13 +151,18 @@ static inline void kit_learned(struct kit *k)
 
 /* ---- engine ---- */
 
+static inline struct engine *kit_engine(const char *bundle, const char *catalog, struct err *e)
+{
+    const struct engine_options o = {.model = bundle, .catalog = catalog, .device = "cpu", .threads = 2, .max_beam = 1000,
+                                     .max_query_tokens = 256, .max_document_tokens = 256, .max_history = 20, .batch_tokens = 256,
+                                     .batch_rows = 8};
+    return engine_open(&o, NULL, e);
+}
+
 static inline void kit_start(struct kit *k)
 {
     struct err e = {0};
-    const struct engine_options o = {.model = k->bundle, .catalog = k->catalog, .device = "cpu", .threads = 2, .max_beam = 1000,
-                                     .max_query_tokens = 256, .max_document_tokens = 256, .max_history = 20, .batch_tokens = 256,
-                                     .batch_rows = 8};
-    k->engine = engine_open(&o, NULL, &e);
+    k->engine = kit_engine(k->bundle, k->catalog, &e);
     KIT_NEED(k->engine, &e);
 }
 

@@ -498,6 +498,46 @@ static void test_churn(void **state)
         pthread_join(thread[i], NULL);
 }
 
+/* ---- bundles and catalogues that must not be served; the last test, as it spoils the bundle ---- */
+
+static void replace_file(struct kit *k, const char *name, const char *content)
+{
+    struct err e = {0};
+    struct bundle *b = bundle_open(k->bundle, &e);
+    KIT_NEED(b && bundle_begin(b, &e) == 0 && bundle_put(b, name, content, strlen(content), &e) == 0 && bundle_commit(b, &e) == 0, &e);
+    bundle_close(b);
+}
+
+static void refuse_bundle(struct kit *k, const char *catalog, enum err_code code, const char *words)
+{
+    struct err e = {0};
+    char *path = path_join(k->folder, catalog);
+    struct engine *g = kit_engine(k->bundle, path, &e);
+    assert_null(g);
+    assert_int_equal(e.code, code);
+    if (!strstr(e.message, words))
+        fail_msg("%s", e.message);
+    free(path);
+}
+
+static void test_refused_bundles(void **state)
+{
+    struct kit *k = *state;
+    refuse_bundle(k, "catalog.db", ERR_UNAVAILABLE, "catalog.db");
+    replace_file(k, "documents.jsonl", "{\"id\":\"doc0\",\"title\":\"one\"}\n{\"id\":\"doc9\"}\n");
+    refuse_bundle(k, "a.db", ERR_DATA, "line 2: document \"doc9\"; line 2 of ids.tsv names \"doc1\"");
+    replace_file(k, "documents.jsonl", "{\"id\":\"doc0\",\"title\":\"one\"}\n");
+    refuse_bundle(k, "b.db", ERR_DATA, "ends after 1 documents; ids.tsv names 60");
+    replace_file(k, "documents.jsonl", "{\"id\":\"doc0\"}\nnothing\n");
+    refuse_bundle(k, "c.db", ERR_DATA, "line 2: a JSON object");
+    replace_file(k, "popular.tsv", "doc1\tmany\n");
+    refuse_bundle(k, "d.db", ERR_DATA, "popular.tsv");
+    replace_file(k, "ids.tsv", "doc0\t1-2-3\n");
+    engine_close(k->engine);
+    k->engine = NULL;
+    refuse_bundle(k, "catalog.db", ERR_CONFLICT, "");
+}
+
 /* ---- cost: --perf [documents] ---- */
 
 enum { PERF_BATCH = 100, PERF_WORDS = 40, PERF_SEARCHES = 50 };
@@ -583,7 +623,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest imported[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_threads), cmocka_unit_test(test_bounds),
                                           cmocka_unit_test(test_brought_ids)};
     const struct CMUnitTest learned[] = {cmocka_unit_test(test_new_documents), cmocka_unit_test(test_unchanged), cmocka_unit_test(test_recommend),
-                                         cmocka_unit_test(test_twin), cmocka_unit_test(test_churn)};
+                                         cmocka_unit_test(test_twin), cmocka_unit_test(test_churn),
+                                         cmocka_unit_test(test_refused_bundles)};
     int failed = cmocka_run_group_tests(imported, open_imported, close_engine);
     return failed + cmocka_run_group_tests(learned, open_learned, close_engine);
 }
