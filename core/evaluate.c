@@ -10,7 +10,8 @@
 
 const struct metrics_metric evaluate_columns[EVALUATE_COLUMNS] = {
     {METRICS_RECALL, 1}, {METRICS_RECALL, 5}, {METRICS_RECALL, 10}, {METRICS_RECALL, 20}, {METRICS_RECALL, 100}, {METRICS_NDCG, 5},
-    {METRICS_NDCG, 10},  {METRICS_NDCG, 20},  {METRICS_MRR, 10},    {METRICS_HIT, 10},    {METRICS_NDCG_RETRIEVED, 5}, {METRICS_NDCG_RETRIEVED, 10}};
+    {METRICS_NDCG, 10},  {METRICS_NDCG, 20},  {METRICS_MRR, 10},    {METRICS_HIT, 10},    {METRICS_NDCG_RETRIEVED, 5},
+    {METRICS_NDCG_RETRIEVED, 10}};
 
 /* ---- tables ---- */
 
@@ -55,7 +56,8 @@ void evaluate_row_list(struct evaluate_row *r, const struct evaluate_list *list,
     struct metrics_hit *hits = xcalloc((size_t)list->count + 1, sizeof *hits);
     int32_t *grades = xcalloc((size_t)list->count + 1, sizeof *grades);
     for (int32_t i = 0; i < list->count; i++)
-        hits[i] = (struct metrics_hit){list->corpus->documents[list->documents[i]].id, list->scores[i], grade_of(truth, list->documents[i])};
+        hits[i] = (struct metrics_hit){list->corpus->documents[list->documents[i]].id, list->scores[i],
+                                       grade_of(truth, list->documents[i])};
     metrics_sort(hits, list->count);
     for (int32_t i = 0; i < list->count; i++)
         grades[i] = hits[i].grade;

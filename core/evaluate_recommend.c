@@ -1,8 +1,8 @@
 /* evaluate_recommend.c: leave-one-out: the last item of every history is to be found from those before it, among all items.
  *
  * Rankings: random, popularity, item neighbours, BM25 with the newest item's title as the query, the beam alone, and beam and BM25 by
- * reciprocal ranks. Each gives the rank of the one target, so only ranks are kept. Items of the history are left out of the ranking (no target is
- * among them in 5-core data; where one is, it stays); with_history prints a second table with them left in. */
+ * reciprocal ranks. Each gives the rank of the one target, so only ranks are kept. Items of the history are left out of the ranking (no
+ * target is among them in 5-core data; where one is, it stays); with_history prints a second table with them left in. */
 #include "evaluate_internal.h"
 
 #include "data/neighbours.h"

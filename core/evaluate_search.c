@@ -1,7 +1,7 @@
 /* evaluate_search.c: judged queries: random, BM25, the beam alone, and both by reciprocal ranks.
  *
- * All rankings answer the same queries: those with at least one relevant document. Queries go through the model in batches; each batch's lists
- * are judged at once, so nothing is kept but sums. */
+ * All rankings answer the same queries: those with at least one relevant document. Queries go through the model in batches; each batch's
+ * lists are judged at once, so nothing is kept but sums. */
 #include "evaluate_internal.h"
 
 #include "retrieve/fuse.h"
@@ -35,7 +35,8 @@ static struct evaluate_truth truth_of(struct search_run *s, int32_t query)
     return (struct evaluate_truth){s->relevant, s->grade, n};
 }
 
-static void judge_list(struct search_run *s, struct evaluate_row *row, const int32_t *documents, int32_t count, const struct evaluate_truth *truth)
+static void judge_list(struct search_run *s, struct evaluate_row *row, const int32_t *documents, int32_t count,
+                       const struct evaluate_truth *truth)
 {
     evaluate_row_list(row, &(struct evaluate_list){&s->v->corpus, documents, s->scores, count}, truth);
 }

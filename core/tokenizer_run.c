@@ -1,7 +1,7 @@
 /* tokenizer_run.c: `semindex tokenizer`: a SentencePiece model trained on the texts of a corpus.
  *
- * The texts (document_text, and the training queries where the folder has any) go to a temporary file beside the output, one a line, because
- * the trainer reads files; it is removed in every case. The output appears whole or not at all. */
+ * The texts (document_text, and the training queries where the folder has any) go to a temporary file beside the output, one a line,
+ * because the trainer reads files; it is removed in every case. The output appears whole or not at all. */
 #include "runs.h"
 
 #include "base/file.h"

@@ -1,9 +1,10 @@
 /* checkpoint.c: see checkpoint.h for the promise.
  *
- * Layout: "SEMICKPT", version, section count, settings size, settings; then each section as name[64], size (u64), bytes; last the SHA-256 of
- * all that as 64 hexadecimal digits. Sections are streamed, never gathered: a checkpoint of a large model must not need its memory twice.
- * Loading reads the file twice, once for the digest and once for the content: the second pass comes from the page cache, and what it reads
- * is known to be whole. Invariant: at every moment PATH or PATH.previous is a whole checkpoint once the first save has returned. */
+ * Layout: "SEMICKPT", version, section count, settings size, settings; then each section as name[64], size (u64), bytes; last the SHA-256
+ * of all that as 64 hexadecimal digits. Sections are streamed, never gathered: a checkpoint of a large model must not need its memory
+ * twice. Loading reads the file twice, once for the digest and once for the content: the second pass comes from the page cache, and what
+ * it reads is known to be whole. Invariant: at every moment PATH or PATH.previous is a whole checkpoint once the first save has returned.
+ * */
 #include "checkpoint.h"
 
 #include "../base/file.h"
@@ -143,7 +144,8 @@ static int settings_differ(struct err *e, const char *path, const char *stored, 
         wanted += b + (wanted[b] == '\n');
     }
     return err_set(e, ERR_CONFLICT,
-                   "%s: checkpoint of a run with other settings: it has \"%.*s\", this run has \"%.*s\"; give the same options, or remove it",
+                   "%s: checkpoint of a run with other settings: it has \"%.*s\", this run has \"%.*s\"; give the same options, or "
+                   "remove it",
                    path, (int)strcspn(stored, "\n"), stored, (int)strcspn(wanted, "\n"), wanted);
 }
 

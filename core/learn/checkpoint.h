@@ -1,9 +1,10 @@
 /* checkpoint.h: the state of a long run on disk, whole or refused.
  *
- * A checkpoint is one file of named sections of bytes, bound to a settings string ("name=value" lines) and closed by a SHA-256 over all that
- * stands before it. Saving writes a temporary file, fsyncs, keeps the checkpoint that was there as PATH.previous, renames and fsyncs the
- * folder: a kill at any moment leaves at least one whole checkpoint. Loading checks the whole file before it touches a caller's buffer, so a
- * run never goes on from half a state. Numbers are little-endian; a file moves between machines of the same byte order only. */
+ * A checkpoint is one file of named sections of bytes, bound to a settings string ("name=value" lines) and closed by a SHA-256 over all
+ * that stands before it. Saving writes a temporary file, fsyncs, keeps the checkpoint that was there as PATH.previous, renames and fsyncs
+ * the folder: a kill at any moment leaves at least one whole checkpoint. Loading checks the whole file before it touches a caller's
+ * buffer, so a run never goes on from half a state. Numbers are little-endian; a file moves between machines of the same byte order only.
+ * */
 #ifndef SEMINDEX_CHECKPOINT_H
 #define SEMINDEX_CHECKPOINT_H
 

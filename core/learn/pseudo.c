@@ -1,10 +1,10 @@
 /* pseudo.c: see pseudo.h for the promise.
  *
- * Real queries are short, carry the telling words of a topic, come with function words, and rarely repeat a phrase of the document. So a cut
- * keeps words by their idf, mixes words of different sentences, and is then disturbed: function words (the corpus's most frequent words and a
- * short list of question words) are put in, some words are left out, half of the queries are lower-cased. Words of the corpus are numbered;
- * `lower` of a word is the number of its lower-case form, and BM25 counts stems of the lower-case forms so that "wings" meets "wing". All arrays grow
- * while documents are added and are frozen by pseudo_end. Owner of every array: the struct. */
+ * Real queries are short, carry the telling words of a topic, come with function words, and rarely repeat a phrase of the document. So a
+ * cut keeps words by their idf, mixes words of different sentences, and is then disturbed: function words (the corpus's most frequent
+ * words and a short list of question words) are put in, some words are left out, half of the queries are lower-cased. Words of the corpus
+ * are numbered; `lower` of a word is the number of its lower-case form, and BM25 counts stems of the lower-case forms so that "wings"
+ * meets "wing". All arrays grow while documents are added and are frozen by pseudo_end. Owner of every array: the struct. */
 #include "pseudo.h"
 
 #include "../../kernels/backend.h"
@@ -53,8 +53,9 @@ struct pseudo {
     struct posting *postings;
 };
 
-static const char *const question_words[] = {"what", "is", "are", "how", "does", "do", "which", "has", "anyone", "can", "there", "any", "have",
-                                             "been", "why", "where", "for", "best", "find", "about", "the", "of", "in", "to", "a", "with"};
+static const char *const question_words[] = {"what", "is", "are", "how", "does", "do", "which", "has", "anyone", "can", "there", "any",
+                                             "have", "been", "why", "where", "for", "best", "find", "about", "the", "of", "in", "to",
+                                             "a",    "with"};
 enum { QUESTION_WORDS = sizeof question_words / sizeof *question_words };
 
 /* ---- random numbers: a stream of hashes ---- */

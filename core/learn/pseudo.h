@@ -1,9 +1,9 @@
 /* pseudo.h: queries cut from documents, for a corpus without training queries.
  *
- * A corpus is read once into words (stripped of punctuation at both ends), each word tokenised once; a query is then a list of word numbers,
- * and its tokens are the words' tokens joined (no SentencePiece piece spans a space). A draw depends on (seed, document, number) only, so
- * every epoch has fresh queries and a resumed run has the same ones. The same words carry a small in-memory BM25 index, the teacher: which
- * other documents a query could also mean. Owner: the training run; read-only after pseudo_end, then any thread may draw. */
+ * A corpus is read once into words (stripped of punctuation at both ends), each word tokenised once; a query is then a list of word
+ * numbers, and its tokens are the words' tokens joined (no SentencePiece piece spans a space). A draw depends on (seed, document, number)
+ * only, so every epoch has fresh queries and a resumed run has the same ones. The same words carry a small in-memory BM25 index, the
+ * teacher: which other documents a query could also mean. Owner: the training run; read-only after pseudo_end, then any thread may draw. */
 #ifndef SEMINDEX_PSEUDO_H
 #define SEMINDEX_PSEUDO_H
 

@@ -1,8 +1,8 @@
 /* seq2seq.c: see seq2seq.h for the promise.
  *
  * Position t of sample i is decoder token i * T + t, so the rows of one position are picked by a constant index list, made once. Each
- * position has its own head rows, hence one head_loss a position; together the positions cover every decoder token once, and so the gradient
- * of the decoder's output is written whole. */
+ * position has its own head rows, hence one head_loss a position; together the positions cover every decoder token once, and so the
+ * gradient of the decoder's output is written whole. */
 #include "seq2seq.h"
 
 #include "../base/mem.h"

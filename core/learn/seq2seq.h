@@ -1,8 +1,9 @@
 /* seq2seq.h: one teacher-forced pass of a task model: input tokens to the codes of a semantic ID.
  *
- * A sample is a row of input tokens (EOS included) and the T codes of the wanted document. The decoder reads [0, token(c^1) .. token(c^(T-1))];
- * the loss at position t is the cross-entropy over the K_t codes of that position only (method.md 1: log softmax over all codes of the
- * position), so the vocabulary's text rows never enter. Rows are packed: nothing is padded. Owner: the one training run. */
+ * A sample is a row of input tokens (EOS included) and the T codes of the wanted document. The decoder reads [0, token(c^1) ..
+ * token(c^(T-1))]; the loss at position t is the cross-entropy over the K_t codes of that position only (method.md 1: log softmax over
+ * all codes of the position), so the vocabulary's text rows never enter. Rows are packed: nothing is padded. Owner: the one training run.
+ * */
 #ifndef SEMINDEX_SEQ2SEQ_H
 #define SEMINDEX_SEQ2SEQ_H
 

@@ -1,7 +1,7 @@
 /* train.c: `semindex train search|recommend`: opens what a task stands on, runs the trainer, adds the best weights to the bundle.
  *
- * The settings string binds the checkpoint to all that decides the numbers: options, the ID space's digest and a digest of the samples. A run
- * that was stopped or killed goes on when it is started again with the same command; what is in the bundle changes once, at the end. */
+ * The settings string binds the checkpoint to all that decides the numbers: options, the ID space's digest and a digest of the samples. A
+ * run that was stopped or killed goes on when it is started again with the same command; what is in the bundle changes once, at the end. */
 #include "train_internal.h"
 
 #include "../data/corpus.h"

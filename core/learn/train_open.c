@@ -62,8 +62,8 @@ static int check_options(const struct train_options *o, struct err *e)
     if (o->dropout >= 1)
         return err_set(e, ERR_USAGE, "dropout %g: must be below 1", o->dropout);
     if (o->batch > 1 << 16 || o->max_tokens > 1 << 16 || o->max_history > 1 << 12)
-        return err_set(e, ERR_USAGE, "batch, input tokens and history are bounded by 65536, 65536 and 4096; given are %d, %d and %d", o->batch,
-                       o->max_tokens, o->max_history);
+        return err_set(e, ERR_USAGE, "batch, input tokens and history are bounded by 65536, 65536 and 4096; given are %d, %d and %d",
+                       o->batch, o->max_tokens, o->max_history);
     if (o->teacher_share > 1 || o->validation_share >= 1)
         return err_set(e, ERR_USAGE, "shares must be below 1");
     return 0;

@@ -1,9 +1,10 @@
 /* train_recommend.c: samples of the recommendation task: histories to the ID of the next item.
  *
- * Every prefix of every training history is a sample. A user's last item is the test target and the one before the validation target; neither
- * is ever drawn. A history is the newest max_history items, oldest first, each as its T code tokens (a suffix without a trained row is left
- * out; here all have one), then EOS; or, as texts, the newest item's text first until max_tokens are full. No user token. Validation is
- * nDCG@10 of the beam over users spread evenly over the file, history items left out. popular.tsv counts the same training histories. */
+ * Every prefix of every training history is a sample. A user's last item is the test target and the one before the validation target;
+ * neither is ever drawn. A history is the newest max_history items, oldest first, each as its T code tokens (a suffix without a trained
+ * row is left out; here all have one), then EOS; or, as texts, the newest item's text first until max_tokens are full. No user token.
+ * Validation is nDCG@10 of the beam over users spread evenly over the file, history items left out. popular.tsv counts the same training
+ * histories. */
 #include "train_internal.h"
 
 #include "../base/hash.h"
@@ -193,7 +194,8 @@ static struct trainer_source recommend_source(struct task *k)
 
 static uint64_t recommend_digest(const struct task *k)
 {
-    uint64_t texts = k->text_tokens ? hash_bytes(k->text_tokens, (size_t)k->text_offsets[k->train->ids.count] * sizeof *k->text_tokens, 1) : 0;
+    size_t words = k->text_tokens ? (size_t)k->text_offsets[k->train->ids.count] : 0;
+    uint64_t texts = words > 0 ? hash_bytes(k->text_tokens, words * sizeof *k->text_tokens, 1) : 0;
     return mix64(hash_bytes(k->items, (size_t)k->users[k->user_count] * sizeof *k->items, texts), (uint64_t)k->user_count);
 }
 

@@ -1,10 +1,11 @@
 /* train_search.c: samples of the search task: queries to IDs.
  *
- * An epoch holds pseudo_per_document cut queries of every document, drawn afresh each time, then the given training queries (where the folder
- * has them and they are wanted), repeated so that they weigh about as much as the cut ones, each time with some words left out. A cut
- * query's target is its document, or for a share of them a document of its BM25 ranking, drawn by score: real queries have several relevant
- * documents, and a model that has only seen one target a query learns to put all its weight on one ID. Validation: given queries held out by
- * hash where there are enough, else cut queries of a seed that training never draws. Documents are never held out: all must be found. */
+ * An epoch holds pseudo_per_document cut queries of every document, drawn afresh each time, then the given training queries (where the
+ * folder has them and they are wanted), repeated so that they weigh about as much as the cut ones, each time with some words left out. A
+ * cut query's target is its document, or for a share of them a document of its BM25 ranking, drawn by score: real queries have several
+ * relevant documents, and a model that has only seen one target a query learns to put all its weight on one ID. Validation: given queries
+ * held out by hash where there are enough, else cut queries of a seed that training never draws. Documents are never held out: all must
+ * be found. */
 #include "train_internal.h"
 
 #include "../base/hash.h"

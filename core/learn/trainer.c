@@ -1,11 +1,12 @@
 /* trainer.c: see trainer.h for the promise.
  *
- * A batch is cut into pieces of at most PIECE_TOKENS input tokens whose gradients add up: the activations of a piece stay in the processor's
- * cache, and the memory of a run is bounded whatever the batch. The order of an epoch is a Fisher-Yates shuffle drawn from (seed, epoch); it
- * is never stored, a resumed run shuffles again. Label smoothing is drawn, not computed: with probability s a label is replaced by a code
- * drawn uniformly from its position, which has the smoothed cross-entropy as its expectation and needs no other kernel.
+ * A batch is cut into pieces of at most PIECE_TOKENS input tokens whose gradients add up: the activations of a piece stay in the
+ * processor's cache, and the memory of a run is bounded whatever the batch. The order of an epoch is a Fisher-Yates shuffle drawn from
+ * (seed, epoch); it is never stored, a resumed run shuffles again. Label smoothing is drawn, not computed: with probability s a label is
+ * replaced by a code drawn uniformly from its position, which has the smoothed cross-entropy as its expectation and needs no other kernel.
  * With `minutes`, the number of steps is fixed once by timing some steps on the start weights, which are then put back; the figure goes
- * into the checkpoint, so a resumed run has the same schedule. Invariant: all that decides the next step is in `state` and the four blocks. */
+ * into the checkpoint, so a resumed run has the same schedule. Invariant: all that decides the next step is in `state` and the four
+ * blocks. */
 #include "trainer.h"
 
 #include "../base/mem.h"
@@ -295,7 +296,8 @@ static int begin(struct trainer *t, struct err *e)
 {
     const struct trainer_source *source = t->source;
     if (source->samples < 1 || source->samples > INT32_MAX)
-        return err_set(e, ERR_DATA, "%s: %lld training samples; 1 to %d can be trained on", t->o->name, (long long)source->samples, INT32_MAX);
+        return err_set(e, ERR_DATA, "%s: %lld training samples; 1 to %d can be trained on", t->o->name,
+                       (long long)source->samples, INT32_MAX);
     t->piece_tokens = source->longest > PIECE_TOKENS ? source->longest : PIECE_TOKENS;
     t->piece_rows = t->o->batch < PIECE_ROWS ? t->o->batch : PIECE_ROWS;
     t->pass = seq2seq_init(t->model, &t->layout, t->piece_rows, t->piece_tokens, e);

@@ -1,8 +1,8 @@
 /* trainer.h: the loop that trains a task model: batches, schedule, validation, best weights, checkpoints.
  *
  * What a task is stands behind struct trainer_source: it draws samples and measures the model. The trainer decides the order (a shuffle by
- * (seed, epoch)), the dropout masks (by (seed, step)) and the learning rate (warm-up, then linear to 0 at the last step), so the same source
- * and options give the same weights, also when the run was killed and started again. */
+ * (seed, epoch)), the dropout masks (by (seed, step)) and the learning rate (warm-up, then linear to 0 at the last step), so the same
+ * source and options give the same weights, also when the run was killed and started again. */
 #ifndef SEMINDEX_TRAINER_H
 #define SEMINDEX_TRAINER_H
 

@@ -1,7 +1,7 @@
 /* ranker.h: a task model over a fixed table of IDs: packed inputs in, ranked documents out.
  *
- * What validation during training and `evaluate` share: encode a batch once, beam over the trie, results per row. No catalogue, no engine. One
- * owner; the model, its layout and the trie are borrowed. */
+ * What validation during training and `evaluate` share: encode a batch once, beam over the trie, results per row. No catalogue, no
+ * engine. One owner; the model, its layout and the trie are borrowed. */
 #ifndef SEMINDEX_RANKER_H
 #define SEMINDEX_RANKER_H
 

@@ -1,7 +1,7 @@
 /* test_evaluate.c: the evaluation of a hand-made folder, every figure computed by hand.
  *
- * Five documents, three judged queries, five histories, no model: the rankings that the program computes by itself. Popularity, neighbours and
- * BM25 are fully determined here; the order of random is only bounded. */
+ * Five documents, three judged queries, five histories, no model: the rankings that the program computes by itself. Popularity,
+ * neighbours and BM25 are fully determined here; the order of random is only bounded. */
 #include "../../core/base/file.h"
 #include "../../core/runs.h"
 
@@ -57,7 +57,8 @@ static void test_search(void **state)
     str_free(&out);
 }
 
-/* Training parts (all but the last two): a b, a b, a c, none, d a: counts a 4, b 2, c 1, d 1, e 0. Targets d, c, e, a, b; history items out. */
+/* Training parts (all but the last two): a b, a b, a c, none, d a: counts a 4, b 2, c 1, d 1, e 0. Targets
+ * d, c, e, a, b; history items out. */
 static void test_recommend(void **state)
 {
     (void)state;
@@ -67,8 +68,8 @@ static void test_recommend(void **state)
     /* Left are d e, c e, d e, a c d e, b e: the target is first but for u3, whose e was never seen: 2. */
     assert_float_equal(figure_of(out.data, "popularity", "Recall@1"), 4.0 / 5, 1e-9);
     assert_float_equal(figure_of(out.data, "popularity", "MRR@10"), (1 + 1 + 0.5 + 1 + 1) / 5, 1e-9);
-    /* Pairs a>b twice, a>c, d>a. u1: d and e at 0, by id descending e d: 2. u2: c from a: 1. u3: e before d by id: 1. u4 (b): nothing, e d c a: 4.
-     * u5: b from a: 1. */
+    /* Pairs a>b twice, a>c, d>a. u1: d and e at 0, by id descending e d: 2. u2: c from a: 1. u3: e before d by id: 1. u4 (b): nothing,
+     * e d c a: 4. u5: b from a: 1. */
     assert_float_equal(figure_of(out.data, "neighbours", "Recall@1"), 3.0 / 5, 1e-9);
     assert_float_equal(figure_of(out.data, "neighbours", "MRR@10"), (0.5 + 1 + 1 + 0.25 + 1) / 5, 1e-9);
     double random = figure_of(out.data, "random", "Recall@5");
@@ -93,7 +94,8 @@ static void test_refusals(void **state)
     (void)state;
     struct err e = {0};
     struct str out = {0};
-    struct evaluate_options unknown = {.data = folder, .task = "dance"}, absent = {.data = "/nonexistent"}, ids = {.data = folder, .task = "ids"};
+    struct evaluate_options unknown = {.data = folder, .task = "dance"}, absent = {.data = "/nonexistent"};
+    struct evaluate_options ids = {.data = folder, .task = "ids"};
     assert_int_equal(evaluate_run(&unknown, NULL, &out, &e), -1);
     assert_int_equal(e.code, ERR_USAGE);
     assert_non_null(strstr(e.message, "dance"));
@@ -112,7 +114,8 @@ static int begin(void **state)
     write_text("items.jsonl", "{\"id\":\"a\",\"title\":\"red stone\"}\n{\"id\":\"b\",\"title\":\"blue river\"}\n"
                               "{\"id\":\"c\",\"title\":\"green apple\"}\n{\"id\":\"d\",\"title\":\"iron horse\"}\n"
                               "{\"id\":\"e\",\"title\":\"paper drum\"}\n");
-    write_text("queries.jsonl", "{\"_id\":\"q1\",\"text\":\"stones\"}\n{\"_id\":\"q2\",\"text\":\"a river\"}\n{\"_id\":\"q3\",\"text\":\"piano\"}\n"
+    write_text("queries.jsonl", "{\"_id\":\"q1\",\"text\":\"stones\"}\n{\"_id\":\"q2\",\"text\":\"a river\"}\n"
+                                "{\"_id\":\"q3\",\"text\":\"piano\"}\n"
                                 "{\"_id\":\"q4\",\"text\":\"horse\"}\n");
     write_text("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\nq2\tb\t1\nq2\tc\t1\nq3\td\t1\nq4\td\t0\n");
     write_text("sequences.txt", "u1 a b c d\nu2 a b d c\nu3 a c b e\nu4 b a\nu5 d a c b\n");

@@ -1,7 +1,7 @@
 /* test_train.c: checkpoints, and task training on a corpus of twenty documents.
  *
- * A bundle is made by hand (random T5, IDs by counting), so nothing here depends on how IDs are learned. The runs are tiny but whole: the same
- * train_run that the command line calls, with the bundle's bytes as the result to compare. */
+ * A bundle is made by hand (random T5, IDs by counting), so nothing here depends on how IDs are learned. The runs are tiny but whole: the
+ * same train_run that the command line calls, with the bundle's bytes as the result to compare. */
 #include "../../core/base/file.h"
 #include "../../core/base/hash.h"
 #include "../../core/learn/checkpoint.h"
