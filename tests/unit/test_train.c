@@ -186,7 +186,7 @@ static void test_search_overfits(void **state)
     struct watch w = {0};
     struct str out = {0};
     make_bundle("search");
-    if (train("search", TRAIN_SEARCH, 500, &w, &e) != 0)
+    if (train("search", TRAIN_SEARCH, 900, &w, &e) != 0)
         fail_msg("%s", e.message);
     assert_true(w.last < 0.5 * w.first);
     char *path = in_folder("search");
