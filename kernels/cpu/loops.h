@@ -437,14 +437,19 @@ static float distance(const float *a, const float *b, int64_t n)
 
 static double sum_squares(const float *x, int64_t n)
 {
-    vd sum = {0};
-    for (int64_t i = 0; i < n; i += LANES) {
-        vd d = __builtin_convertvector(n - i >= LANES ? load(x + i) : load_some(x + i, n - i), vd);
-        sum += d * d;
-    }
+    vd sums[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int k = 0; k < 4; k++) {
+            vd d = __builtin_convertvector(load(x + i + k * LANES), vd);
+            sums[k] += d * d;
+        }
+    vd sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     double total = 0;
     for (int l = 0; l < LANES; l++)
         total += sum[l];
+    for (; i < n; i++)
+        total += (double)x[i] * (double)x[i];
     return total;
 }
 
