@@ -67,16 +67,14 @@ struct train_options {
     int64_t steps;       /* 0 = by minutes or epochs */
     double epochs;       /* 0 = by minutes; default 10 when neither is given */
     double minutes;      /* training time bound; the schedule falls to 0 over the steps that fit (measured), fixed once in the checkpoint */
-    double lr;           /* 1e-3 */
+    double lr;           /* 4e-3 for `own`, else 2e-3 */
     double dropout;      /* 0.1; <0 = none */
     double label_smoothing;
     double validation_share; /* search: share of pairs' documents held out for early stopping; 0.02 */
     int32_t validations;     /* number of validations over the run; 10 */
-    int32_t patience;        /* validations without a better metric before the end; 3 */
+    int32_t patience;        /* validations without a better metric before the end; 5 */
     bool given_pairs;        /* search: use the folder's training queries (queries-train.jsonl) when there are any; default true in the CLI */
     int32_t pseudo_per_document; /* 15 cut pseudo-queries per document and epoch */
-    double teacher_share; /* search: share of pseudo-queries whose target is drawn from their BM25 ranking instead of being the document they
-                             were cut from; 0.5, <0 = none */
     uint64_t seed;
     const char *device;
     int threads;

@@ -3,8 +3,8 @@
  * Real queries are short, carry the telling words of a topic, come with function words, and rarely repeat a phrase of the document. So a
  * cut keeps words by their idf, mixes words of different sentences, and is then disturbed: function words (the corpus's most frequent
  * words and a short list of question words) are put in, some words are left out, half of the queries are lower-cased. Words of the corpus
- * are numbered; `lower` of a word is the number of its lower-case form, and BM25 counts stems of the lower-case forms so that "wings"
- * meets "wing". All arrays grow while documents are added and are frozen by pseudo_end. Owner of every array: the struct. */
+ * are numbered; `lower` of a word is the number of its lower-case form. All arrays grow while documents are added and are frozen by
+ * pseudo_end. Owner of every array: the struct. */
 #include "pseudo.h"
 
 #include "../../kernels/backend.h"
@@ -16,12 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD_BYTES = 64, WORD_TOKENS = 24, FREQUENT = 64, DOCUMENT_WORDS = 1024, POSTINGS = 20000 };
+enum { WORD_BYTES = 64, WORD_TOKENS = 24, FREQUENT = 64, DOCUMENT_WORDS = 1024 };
 
 struct word {
     int32_t first, count; /* slice of the token pool */
     int32_t lower;        /* word number of the lower-case form */
-    int32_t stem;         /* term number */
     int32_t documents;    /* documents that hold it (counted on the lower-case form) */
     int32_t last;         /* document that counted it last */
     float idf;
@@ -32,15 +31,10 @@ struct pool { /* growing int32 array */
     int64_t size, room;
 };
 
-struct posting {
-    int32_t document;
-    float weight; /* tf part of BM25, idf included */
-};
-
 struct pseudo {
     const struct tokenizer *tokenizer;
     int32_t documents, capacity;
-    struct string_map *map, *stems;
+    struct string_map *map;
     struct word *words;
     int32_t word_count, word_room;
     struct pool tokens;    /* of all words */
@@ -48,9 +42,6 @@ struct pseudo {
     struct pool sentences; /* start of each sentence in text */
     int32_t *first;        /* [capacity + 1] first sentence of each document; sentence 0 is the title (may be empty) */
     int32_t frequent[FREQUENT], frequent_count;
-    int64_t terms;          /* stems of the corpus; later ones have no postings */
-    int64_t *posting_first; /* [terms + 1] */
-    struct posting *postings;
 };
 
 static const char *const question_words[] = {"what", "is", "are", "how", "does", "do", "which", "has", "anyone", "can", "there", "any",
@@ -85,29 +76,6 @@ static void pool_add(struct pool *p, int32_t value)
     p->data[p->size++] = value;
 }
 
-/* A light English stemmer (plural and -ed, -ing, -ly endings), enough for the teacher: it is never part of a ranking that users see. */
-static size_t stem_size(const char *w, size_t n)
-{
-    static const char *const endings[] = {"ations", "ation", "ings", "ing", "ies", "ed", "es", "ly", "s", "e", "y"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t m = strlen(endings[i]);
-        if (n >= m + 3 && memcmp(w + n - m, endings[i], m) == 0)
-            return n - m;
-    }
-    return n;
-}
-
-static int32_t stem_number(struct pseudo *p, const char *w, size_t n)
-{
-    n = stem_size(w, n);
-    int32_t number = string_map_get(p->stems, w, n);
-    if (number < 0) {
-        number = (int32_t)string_map_count(p->stems);
-        string_map_put(p->stems, w, n, number);
-    }
-    return number;
-}
-
 static int32_t new_word(struct pseudo *p, const char *w, size_t n)
 {
     if (p->word_count == p->word_room) {
@@ -132,10 +100,8 @@ static int32_t word_number(struct pseudo *p, const char *w, size_t n)
     char lower[WORD_BYTES];
     for (size_t i = 0; i < n; i++)
         lower[i] = (char)((unsigned char)w[i] < 128 ? tolower((unsigned char)w[i]) : w[i]);
-    bool same = memcmp(lower, w, n) == 0;
-    int32_t low = same ? number : word_number(p, lower, n);
+    int32_t low = memcmp(lower, w, n) == 0 ? number : word_number(p, lower, n);
     p->words[number].lower = low;
-    p->words[number].stem = same ? stem_number(p, w, n) : p->words[low].stem;
     return number;
 }
 
@@ -199,7 +165,6 @@ struct pseudo *pseudo_begin(const struct tokenizer *tokenizer, int32_t documents
     p->tokenizer = tokenizer;
     p->capacity = documents;
     p->map = string_map_init(1 << 15);
-    p->stems = string_map_init(1 << 15);
     p->first = xcalloc((size_t)documents + 1, sizeof *p->first);
     for (int32_t i = 0; i < QUESTION_WORDS; i++)
         word_number(p, question_words[i], strlen(question_words[i]));
@@ -216,7 +181,7 @@ void pseudo_add(struct pseudo *p, const char *title, const char *text)
     p->first[p->documents] = (int32_t)p->sentences.size;
 }
 
-/* ---- idf, frequent words, postings ---- */
+/* ---- idf, frequent words ---- */
 
 static void weigh_words(struct pseudo *p)
 {
@@ -240,71 +205,15 @@ static void document_slice(const struct pseudo *p, int32_t document, int32_t *fr
     *to = document + 1 < p->documents ? p->sentences.data[p->first[document + 1]] : (int32_t)p->text.size;
 }
 
-static int compare_terms(const void *a, const void *b)
+static int compare_places(const void *a, const void *b)
 {
     int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
     return (x > y) - (x < y);
 }
 
-/* Sorted terms of a document; returns their number (with repetition). */
-static int32_t document_terms(const struct pseudo *p, int32_t document, int32_t *terms)
-{
-    int32_t from, to;
-    document_slice(p, document, &from, &to);
-    for (int32_t i = from; i < to; i++)
-        terms[i - from] = p->words[p->text.data[i]].stem;
-    qsort(terms, (size_t)(to - from), sizeof *terms, compare_terms);
-    return to - from;
-}
-
-/* Calls for each distinct term of each document: pass 0 counts, pass 1 writes. */
-static void post_document(struct pseudo *p, int32_t document, int32_t *terms, int64_t *next, double mean, bool write)
-{
-    int32_t n = document_terms(p, document, terms);
-    for (int32_t i = 0, j; i < n; i = j) {
-        for (j = i; j < n && terms[j] == terms[i]; j++)
-            ;
-        if (write) {
-            double tf = j - i, norm = 1.2 * (0.25 + 0.75 * n / mean);
-            p->postings[next[terms[i]]] = (struct posting){document, (float)(tf * 2.2 / (tf + norm))};
-        }
-        next[terms[i]]++;
-    }
-}
-
-static void build_postings(struct pseudo *p)
-{
-    int64_t terms = p->terms, total = 0;
-    double mean = (double)p->text.size / (p->documents > 0 ? p->documents : 1);
-    int64_t *next = xcalloc((size_t)terms + 1, sizeof *next);
-    int32_t *scratch = xcalloc(2 * DOCUMENT_WORDS + 2, sizeof *scratch);
-    p->posting_first = xcalloc((size_t)terms + 1, sizeof *p->posting_first);
-    for (int32_t d = 0; d < p->documents; d++)
-        post_document(p, d, scratch, next, mean, false);
-    for (int64_t t = 0; t < terms; t++) {
-        p->posting_first[t] = total;
-        total += next[t];
-        next[t] = p->posting_first[t];
-    }
-    p->posting_first[terms] = total;
-    p->postings = xcalloc((size_t)total + 1, sizeof *p->postings);
-    for (int32_t d = 0; d < p->documents; d++)
-        post_document(p, d, scratch, next, mean, true);
-    for (int64_t t = 0; t < terms; t++) {
-        double df = (double)(p->posting_first[t + 1] - p->posting_first[t]);
-        float idf = (float)log(1 + (p->documents - df + 0.5) / (df + 0.5));
-        for (int64_t i = p->posting_first[t]; i < p->posting_first[t + 1]; i++)
-            p->postings[i].weight *= idf;
-    }
-    free(next);
-    free(scratch);
-}
-
 void pseudo_end(struct pseudo *p)
 {
-    p->terms = string_map_count(p->stems);
     weigh_words(p);
-    build_postings(p);
 }
 
 void pseudo_free(struct pseudo *p)
@@ -312,14 +221,11 @@ void pseudo_free(struct pseudo *p)
     if (p == NULL)
         return;
     string_map_free(p->map);
-    string_map_free(p->stems);
     free(p->words);
     free(p->tokens.data);
     free(p->text.data);
     free(p->sentences.data);
     free(p->first);
-    free(p->posting_first);
-    free(p->postings);
     free(p);
 }
 
@@ -390,7 +296,7 @@ static void cut_telling(const struct pseudo *p, int32_t from, int32_t to, int32_
         keys[at] = key;
         chosen[at] = i;
     }
-    qsort(chosen, (size_t)n, sizeof *chosen, compare_terms);
+    qsort(chosen, (size_t)n, sizeof *chosen, compare_places);
     for (int32_t i = 0; i < n; i++)
         put(q, p->text.data[chosen[i]]);
 }
@@ -505,42 +411,5 @@ int32_t pseudo_tokens(const struct pseudo *p, const struct pseudo_query *q, int3
             tokens[n++] = p->tokens.data[w->first + k];
     }
     tokens[n++] = TOKEN_EOS;
-    return n;
-}
-
-/* ---- the teacher ---- */
-
-static int32_t keep_best(int32_t *documents, float *scores, int32_t n, int32_t room, int32_t document, float score)
-{
-    if (n == room && score <= scores[n - 1])
-        return n;
-    int32_t at = n < room ? n++ : room - 1;
-    for (; at > 0 && scores[at - 1] < score; at--) {
-        scores[at] = scores[at - 1];
-        documents[at] = documents[at - 1];
-    }
-    scores[at] = score;
-    documents[at] = document;
-    return n;
-}
-
-int32_t pseudo_rank(const struct pseudo *p, const struct pseudo_query *q, float *scratch, int32_t *documents, float *scores, int32_t room)
-{
-    int64_t most = p->documents / 4 + 1 < POSTINGS ? p->documents / 4 + 1 : POSTINGS;
-    int32_t n = 0;
-    for (int32_t pass = 0; pass < 2; pass++)
-        for (int32_t i = 0; i < q->count; i++) {
-            int32_t stem = p->words[q->words[i]].stem;
-            int64_t from = stem < p->terms ? p->posting_first[stem] : 0, to = stem < p->terms ? p->posting_first[stem + 1] : 0;
-            for (int64_t k = from; to - from <= most && k < to; k++) {
-                float *cell = &scratch[p->postings[k].document];
-                if (pass == 0)
-                    *cell += p->postings[k].weight;
-                else if (*cell > 0) {
-                    n = keep_best(documents, scores, n, room, p->postings[k].document, *cell);
-                    *cell = 0;
-                }
-            }
-        }
     return n;
 }

@@ -1,9 +1,9 @@
 /* pseudo.h: queries cut from documents, for a corpus without training queries.
  *
  * A corpus is read once into words (stripped of punctuation at both ends), each word tokenised once; a query is then a list of word
- * numbers, and its tokens are the words' tokens joined (no SentencePiece piece spans a space). A draw depends on (seed, document, number)
- * only, so every epoch has fresh queries and a resumed run has the same ones. The same words carry a small in-memory BM25 index, the
- * teacher: which other documents a query could also mean. Owner: the training run; read-only after pseudo_end, then any thread may draw. */
+ * numbers, and its tokens are the words' tokens joined (no SentencePiece piece spans a space). A draw depends on (seed, document) only, so
+ * every epoch has fresh queries and a resumed run has the same ones. Owner: the training run; read-only after pseudo_end, then any thread
+ * may draw. */
 #ifndef SEMINDEX_PSEUDO_H
 #define SEMINDEX_PSEUDO_H
 
@@ -42,9 +42,5 @@ void pseudo_thin(struct pseudo_query *q, double rate, uint64_t seed);
 
 /* Tokens of a query, EOS last, at most room; returns their number. */
 int32_t pseudo_tokens(const struct pseudo *p, const struct pseudo_query *q, int32_t *tokens, int32_t room);
-
-/* The best `room` documents by BM25 (k1 1.2, b 0.75), score descending, ties in a fixed order; returns their number. Words of more than a
- * quarter of the documents, or of 20,000, are left out. `scratch` has one float a document, all 0 before and after. */
-int32_t pseudo_rank(const struct pseudo *p, const struct pseudo_query *q, float *scratch, int32_t *documents, float *scores, int32_t room);
 
 #endif

@@ -31,7 +31,6 @@ static void fill_f64(double *field, double value)
 
 static void fill_defaults(struct train_options *o)
 {
-    bool recommend = o->task == TRAIN_RECOMMEND;
     if (o->text_history)
         o->own = false;
     fill_i32(&o->d_model, 64);
@@ -41,16 +40,15 @@ static void fill_defaults(struct train_options *o)
     fill_i32(&o->encoder_layers, 2);
     fill_i32(&o->decoder_layers, 2);
     fill_i32(&o->max_history, 20);
-    fill_i32(&o->max_tokens, recommend && o->text_history ? 256 : 32);
+    fill_i32(&o->max_tokens, o->task == TRAIN_RECOMMEND && o->text_history ? 256 : 32);
     fill_i32(&o->batch, 256);
     fill_i32(&o->validations, 10);
-    fill_i32(&o->patience, 3);
+    fill_i32(&o->patience, 5);
     fill_i32(&o->pseudo_per_document, 15);
-    fill_f64(&o->lr, recommend ? 2e-3 : 1e-3);
+    fill_f64(&o->lr, o->own ? 4e-3 : 2e-3);
     fill_f64(&o->validation_share, 0.02);
     fill_f64(&o->checkpoint_s, 20);
     o->dropout = o->dropout < 0 ? 0 : o->dropout > 0 ? o->dropout : 0.1;
-    o->teacher_share = o->teacher_share < 0 ? 0 : o->teacher_share > 0 ? o->teacher_share : 0.5;
     if (o->seed == 0)
         o->seed = 1;
 }
@@ -64,8 +62,8 @@ static int check_options(const struct train_options *o, struct err *e)
     if (o->batch > 1 << 16 || o->max_tokens > 1 << 16 || o->max_history > 1 << 12)
         return err_set(e, ERR_USAGE, "batch, input tokens and history are bounded by 65536, 65536 and 4096; given are %d, %d and %d",
                        o->batch, o->max_tokens, o->max_history);
-    if (o->teacher_share > 1 || o->validation_share >= 1)
-        return err_set(e, ERR_USAGE, "shares must be below 1");
+    if (o->validation_share >= 1)
+        return err_set(e, ERR_USAGE, "validation share %g: must be below 1", o->validation_share);
     return 0;
 }
 
