@@ -2,7 +2,7 @@
  *
  * The set of logical names is closed (bundle_names), and a name in the folder is the logical name or that name with a number: a hostile
  * manifest cannot point outside the folder, and what a killed run left behind can be told from a stranger's files. The manifest ends with the
- * digest over its own entries, so that a changed byte in it is found too. */
+ * digest over its own entries and has one spelling, so that any changed byte in it is found too. */
 #include "../base/hash.h"
 #include "../base/mem.h"
 #include "bundle_internal.h"
@@ -177,6 +177,10 @@ int manifest_parse(struct manifest *m, const char *json, const char *folder, con
     cJSON *o = cJSON_Parse(json);
     *m = (struct manifest){0};
     int rc = read_all(m, o, folder, path, e);
+    char *spelling = rc == 0 ? manifest_print(m) : NULL;
+    if (spelling && strcmp(spelling, json) != 0)
+        rc = err_set(e, ERR_DATA, "%s: was changed: not spelt as it was written", path);
+    free(spelling);
     if (rc < 0)
         manifest_free(m);
     cJSON_Delete(o);
