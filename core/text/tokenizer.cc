@@ -17,7 +17,6 @@
 
 extern "C" {
 #include "../base/file.h"
-#include "../base/utf8.h"
 #include "tokenizer.h"
 }
 
@@ -140,27 +139,13 @@ int load(tokenizer *t, const char *path, struct err *e)
     return 0;
 }
 
-/* text with every byte that is not part of a valid character replaced by U+FFFD, as SentencePiece reads it. */
-std::string mended(const char *text, size_t size)
-{
-    std::string out;
-    out.reserve(size + size / 8);
-    for (size_t i = 0; i < size;) {
-        uint32_t point;
-        size_t n = utf8_next(text + i, size - i, &point);
-        n ? out.append(text + i, n) : out.append("\xef\xbf\xbd");
-        i += n ? n : 1;
-    }
-    return out;
-}
-
 /* Where to cut the prefix of about `want` bytes: after the last space, else between characters. */
-size_t prefix_end(const std::string &text, size_t want)
+size_t prefix_end(absl::string_view text, size_t want)
 {
     if (want >= text.size())
         return text.size();
     size_t space = text.rfind(' ', want);
-    if (space != std::string::npos && space > want / 2)
+    if (space != absl::string_view::npos && space > want / 2)
         return space;
     while (want > 0 && (text[want] & 0xc0) == 0x80)
         want--;
@@ -168,13 +153,13 @@ size_t prefix_end(const std::string &text, size_t want)
 }
 
 /* Ids of text, at least the first `wanted` when it has so many. */
-std::vector<int> ids_of(const tokenizer *t, const std::string &text, size_t wanted)
+std::vector<int> ids_of(const tokenizer *t, absl::string_view text, size_t wanted)
 {
     std::vector<int> ids;
     size_t want = PREFIX_LEAST + wanted * PREFIX_BYTES_PER_ID;
     for (;; want *= 2) {
         size_t end = prefix_end(text, want);
-        auto status = t->processor.Encode(absl::string_view(text.data(), end), &ids);
+        auto status = t->processor.Encode(text.substr(0, end), &ids);
         if (!status.ok())
             return {t->unknown};
         if (end == text.size() || ids.size() >= wanted + SETTLED)
@@ -182,7 +167,7 @@ std::vector<int> ids_of(const tokenizer *t, const std::string &text, size_t want
     }
 }
 
-int32_t encode(const tokenizer *t, const std::string &text, int32_t *out, int32_t room, bool *cut)
+int32_t encode(const tokenizer *t, absl::string_view text, int32_t *out, int32_t room, bool *cut)
 {
     std::vector<int> ids = ids_of(t, text, size_t(room));
     int32_t n = ids.size() > size_t(room) ? room : int32_t(ids.size());
@@ -230,7 +215,7 @@ extern "C" int32_t tokenizer_encode(const struct tokenizer *t, const char *text,
     bool more = false;
     int32_t n = 0;
     if (room > 0) {
-        auto run = [&] { return encode(t, mended(text, size), ids, room - eos, &more); };
+        auto run = [&] { return encode(t, absl::string_view(text, size), ids, room - eos, &more); };
         n = guarded(run, 0);
         if (eos)
             ids[n++] = TOKEN_EOS;

@@ -23,7 +23,7 @@ int32_t tokenizer_size(const struct tokenizer *t); /* pieces */
 int32_t tokenizer_unknown(const struct tokenizer *t);
 
 /* Ids of text[0..size) into ids (room for `room`), at most room - eos of them, then EOS if eos. Returns the number written; *cut (may be
- * NULL) = whether the text had more. Invalid UTF-8 is read as U+FFFD. */
+ * NULL) = whether the text had more. A byte that is not UTF-8 is an unknown character, as SentencePiece has it. */
 int32_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, int32_t *ids, int32_t room, bool eos, bool *cut);
 /* Text of ids, caller frees. Ids outside the model are left out. */
 char *tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int32_t count);
