@@ -17,7 +17,7 @@
 /* semindex tokenizer --data DIR --out FILE: a SentencePiece model trained on a corpus. */
 struct tokenizer_options {
     const char *data, *output;
-    int32_t vocab; /* 8000 */
+    int32_t vocab; /* 0 = 8000, or fewer where the corpus has no more; else exactly this */
     int threads;
 };
 int tokenizer_run(const struct tokenizer_options *o, const struct run *run, struct err *e);
@@ -28,7 +28,7 @@ struct learn_options {
     const char *out;       /* bundle to write, or to renew */
     const char *base;      /* bundle whose part `base` (an imported T5) is the start; NULL = random weights of the shape below */
     const char *tokenizer; /* spiece.model; NULL = the base's, else one is trained on the corpus (vocab below) */
-    int32_t vocab;         /* 8000, for a trained tokenizer */
+    int32_t vocab;         /* of a trained tokenizer; 0 = 8000, or fewer where the corpus has no more */
     int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* 128, 512, 32, 4, 3, 2 */
     bool gated;
     int32_t positions;     /* learned positions L; 2 */

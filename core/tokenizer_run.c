@@ -46,7 +46,7 @@ int tokenizer_run(const struct tokenizer_options *o, const struct run *run, stru
     int32_t vocab = o->vocab > 0 ? o->vocab : VOCAB;
     int rc = write_texts(&corpus, texts, e);
     if (rc == 0)
-        rc = tokenizer_train(&(struct tokenizer_training){.input = texts, .output = o->output, .vocab = vocab}, e);
+        rc = tokenizer_train(&(struct tokenizer_training){.input = texts, .output = o->output, .vocab = vocab, .at_most = o->vocab <= 0}, e);
     if (rc == 0)
         run_note(run, "tokenizer: %d pieces from %d documents, %s", vocab, corpus.count, o->output);
     (void)remove(texts);

@@ -26,7 +26,7 @@ start=$(date +%s)
 say "sample catalogue (seed $seed)"
 [ -f "$dir/data/items.jsonl" ] || "$program" sample --out "$dir/data" --seed "$seed"
 say "learn semantic IDs"
-[ -f "$dir/bundle/bundle.json" ] || "$program" learn-ids --data "$dir/data" --model "$dir/bundle" --seed "$seed" --k 64 --vocab 2000 \
+[ -f "$dir/bundle/bundle.json" ] || "$program" learn-ids --data "$dir/data" --model "$dir/bundle" --seed "$seed" --k 64 --vocab 1000 \
     --d-model 96 --d-ff 256 --d-kv 24 --heads 4 --encoder-layers 2 --decoder-layers 2 --max-tokens 64 --batch 64 --joint-epochs 3 --continuous-epochs 3
 say "train the search model"
 [ -f "$dir/search.done" ] || "$program" train search --model "$dir/bundle" --data "$dir/data" --seed "$seed" --minutes 1.2 --lr 2e-3

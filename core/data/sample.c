@@ -1,6 +1,6 @@
 /* sample.c: the demo's catalogue: products, training queries with judgements, held-out queries, user histories. All by one seed.
  *
- * A department has six shelves and fourteen series; a product is one series on one shelf, so a series' tent, sleeping bag and stove share a
+ * A department has seven shelves and twelve series; a product is one series on one shelf, so a series' tent, sleeping bag and stove share a
  * brand: what people buy together. Every product draws material, colour and four features. A query names a shelf and one or two properties, each
  * either in the document's word or in another word for it that no document has; its relevant documents are the products of that shelf with
  * all the properties. Training queries and held-out queries are drawn with different seeds, and no text is in both. Histories walk along the
@@ -72,15 +72,30 @@ static const char *brand_of(const struct product *p)
 
 /* ---- items.jsonl ---- */
 
+/* Word i of a list of words with one space between; size is set. */
+static const char *word_at(const char *list, int32_t i, int *size)
+{
+    for (; i > 0; i--)
+        list = strchr(list, ' ') + 1;
+    *size = (int)strcspn(list, " ");
+    return list;
+}
+
 static void describe(const struct sample *s, int32_t i, struct str *out)
 {
     const struct product *p = &s->product[i];
     struct draw d = {mix64(s->seed, 2), (uint64_t)i * 16};
     const int32_t *f = p->features;
+    int32_t part = pick(&d, 4);
+    int size[3];
+    const char *words[3];
+    for (int32_t k = 0; k < 3; k++)
+        words[k] = word_at(shelf_of(p)->parts, (part + k) % 4, &size[k]);
     str_printf(out, sample_openings[pick(&d, sizeof sample_openings / sizeof *sample_openings)], shelf_of(p)->noun);
-    str_printf(out, " It is %s, %s and %s", sample_features[f[0]].text, sample_features[f[1]].text, sample_features[f[2]].text);
-    str_printf(out, ", with a %s finish in %s.", sample_features[f[3]].text, sample_colours[p->colour].text);
-    str_printf(out, " %s", sample_endings[pick(&d, sizeof sample_endings / sizeof *sample_endings)]);
+    str_printf(out, " Its %.*s and %.*s are %s and %s.", size[0], words[0], size[1], words[1], sample_features[f[0]].text,
+               sample_features[f[1]].text);
+    str_printf(out, " %s, with %s %.*s in %s.", sample_features[f[2]].text, sample_features[f[3]].text, size[2], words[2],
+               sample_colours[p->colour].text);
     str_printf(out, " %s", sample_endings[pick(&d, sizeof sample_endings / sizeof *sample_endings)]);
 }
 

@@ -26,7 +26,6 @@ static void default_double(double *field, double value)
 
 static void fill_defaults(struct learn_options *o)
 {
-    default_int(&o->vocab, 8000);
     default_int(&o->d_model, 128);
     default_int(&o->d_ff, 512);
     default_int(&o->d_kv, 32);
