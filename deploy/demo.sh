@@ -26,17 +26,19 @@ start=$(date +%s)
 say "sample catalogue (seed $seed)"
 [ -f "$dir/data/items.jsonl" ] || "$program" sample --out "$dir/data" --seed "$seed"
 say "learn semantic IDs"
-[ -f "$dir/bundle/bundle.json" ] || "$program" learn-ids --data "$dir/data" --model "$dir/bundle" --seed "$seed" --k 64 --vocab 1000 \
-    --d-model 96 --d-ff 256 --d-kv 24 --heads 4 --encoder-layers 2 --decoder-layers 2 --max-tokens 64 --batch 64 --joint-epochs 3 --continuous-epochs 3
+[ -f "$dir/bundle/bundle.json" ] || "$program" learn-ids --data "$dir/data" --model "$dir/bundle" --seed "$seed" --k 64 --d-model 96 \
+    --d-ff 256 --d-kv 24 --heads 4 --encoder-layers 2 --decoder-layers 1 --max-tokens 64 --batch 32 --lr 2e-3 --dropout 0.05 --hints 0.02,0.02 \
+    --temperature 24 --target-share 0.5 --continuous-epochs 6 --joint-epochs 4 --kmeans-restarts 3
 say "train the search model"
-[ -f "$dir/search.done" ] || "$program" train search --model "$dir/bundle" --data "$dir/data" --seed "$seed" --minutes 1.2 --lr 2e-3
+[ -f "$dir/search.done" ] || "$program" train search --model "$dir/bundle" --data "$dir/data" --seed "$seed" --pseudo 1 --epochs 45 \
+    --batch 128 --lr 4e-3
 : > "$dir/search.done"
 say "train the recommendation model"
-[ -f "$dir/recommend.done" ] || "$program" train recommend --model "$dir/bundle" --data "$dir/data" --seed "$seed" --minutes 0.5 --lr 2e-3
+[ -f "$dir/recommend.done" ] || "$program" train recommend --model "$dir/bundle" --data "$dir/data" --seed "$seed" --epochs 25
 : > "$dir/recommend.done"
 say "evaluate on held-out queries and histories"
-"$program" evaluate --model "$dir/bundle" --data "$dir/data" --json > "$dir/evaluation.json"
-"$program" evaluate --model "$dir/bundle" --data "$dir/data"
+"$program" evaluate --model "$dir/bundle" --data "$dir/data" --json --quiet > "$dir/evaluation.json"
+"$program" evaluate --model "$dir/bundle" --data "$dir/data" --quiet
 echo "learning and evaluation took $(($(date +%s) - start)) s"
 
 say "serve"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # peers.sh BUILD [arguments of peers.py]: the same weights under CTranslate2, Hugging Face and PyTorch.
 #
-# Python and the peers come from /opt/venv where it has them, else from a venv of the bench's own beside the build (some 6 GB, made once).
+# Python with the peers is PEERS_PYTHON (default python3) where it has them, else from a venv of the bench's own beside the build (some 6 GB, made once).
 # Everything else is peers.py; `peers.py --help` says what it takes.
 set -eu
 build=$1
@@ -10,7 +10,7 @@ here=$(dirname "$0")
 has_peers() {
     "$1" -c 'import torch, transformers, ctranslate2, safetensors, tokenizers, numpy' 2>/dev/null
 }
-python=/opt/venv/bin/python
+python=${PEERS_PYTHON:-python3}
 if ! has_peers "$python"; then
     python=$build/venv-peers/bin/python
     if ! has_peers "$python"; then

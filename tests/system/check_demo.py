@@ -20,10 +20,10 @@ def spans(data):
 
 def main():
     evaluation, data = json.load(open(sys.argv[1])), sys.argv[2]
-    rows = {(t["task"], r["name"]): r for t in evaluation["tables"] for r in t["rows"]}
+    rows = {(t["task"], r["ranking"]): r for t in evaluation["tables"] for r in t["rows"]}
 
     def recall(task, name):
-        return rows[task, name]["recall@10"]
+        return rows[task, name]["Recall@10"]
 
     checks = [
         ("search: generative Recall@10 >= 0.8", recall("search", "generative") >= 0.8, recall("search", "generative")),

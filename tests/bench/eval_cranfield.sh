@@ -1,0 +1,11 @@
+#!/bin/sh
+# eval_cranfield.sh PROGRAM DATA: Cranfield: IDs for the 1,400 abstracts, search trained on pseudo-queries only, the 225 queries as the test.
+cd "$(dirname "$0")/../.."
+set -- "$1" "${2:?DATA is missing: make eval-cranfield DATA=.../cranfield}" cranfield
+. tests/bench/eval_common.sh
+begin_report
+step learn learn-ids --data "$data" --model "$dir/bundle" --tokenizer "$data/../t5/spiece.model" --seed "$seed" --temperature 16 \
+    --target-share 0.25 --warmup-epochs 2 --continuous-epochs 6 --joint-epochs 6
+step train train search --model "$dir/bundle" --data "$data" --seed "$seed" ${TRAIN:---minutes 20}
+step evaluate evaluate --task search --model "$dir/bundle" --data "$data" --beam 100 --seed "$seed"
+end_report
