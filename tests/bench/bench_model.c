@@ -1,20 +1,21 @@
 /* bench_model.c: our side of `make bench-peers`: searches and training steps timed from the inside, driven line by line by peers.py.
  *
- *   bench_model THREADS     reads commands from standard input, answers each with one line ("ok ..."), ends at end of input
+ *   bench_model THREADS [cpu]    reads commands from standard input, answers each with one line ("ok ..."), ends at end of input
+ *                                cpu: times are processor time of this process, for comparisons with one thread on a busy machine
  *
  * A process of its own, because the peers bring thread pools that must not share ours; between two commands it sleeps. Time is taken around
- * exactly what a worker of the daemon does for a batch (t5_encode, beam_run) and what a training run does for a step (seq2seq_train, t5_adamw).
+ * exactly what a worker of the daemon does for a batch (t5_encode, beam_run) and a training run for a step (seq2seq_train, t5_adamw).
  * The floor's speed is the best of a large product through the same backend. A wrong command or file ends it with status 1 and the reason.
  *
- * Files of tokens: one row a line, numbers with blanks between; in batches for training a line is `tokens | codes`, an empty line ends a batch. */
+ * Files of tokens: one row a line, numbers with blanks between; in batches for training `tokens | codes`, an empty line ends a batch. */
 #include "../../core/base/file.h"
-#include "../../core/base/run.h"
 #include "../../core/learn/seq2seq.h"
 #include "../../core/model/model_file.h"
 #include "../../core/model/t5_load.h"
 #include "../../core/retrieve/beam.h"
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { WIDTH_MOST = 1024, BATCHES_MOST = 16, ROW_MOST = 65536 };
 
@@ -41,6 +42,15 @@ static void require(const struct bench *b, bool fine)
         return;
     fprintf(stderr, "bench_model: %s\n", b->e.message[0] ? b->e.message : "wrong command");
     exit(1);
+}
+
+static clockid_t clock_used = CLOCK_MONOTONIC;
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(clock_used, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- files of tokens ---- */
@@ -179,11 +189,11 @@ static void run_search(struct bench *b, char **argument)
 {
     const struct code_batch *q = &b->batch[0];
     const struct beam_search s = {.trie = trie_view_of(b->trie), .width = b->width, .renormalise = atoi(argument[0])};
-    double start = clock_s();
+    double start = now_s();
     t5_encode(b->model, b->work, &(struct t5_batch){q->count, q->tokens, q->offsets}, 0);
-    double encoded = clock_s();
+    double encoded = now_s();
     require(b, beam_run(b->beam, b->work, &s) == 0);
-    double end = clock_s();
+    double end = now_s();
     printf("ok ms=%.4f encode_ms=%.4f\n", 1e3 * (end - start), 1e3 * (encoded - start));
 }
 
@@ -236,11 +246,11 @@ static void run_step(struct bench *b, char **argument)
     require(b, which >= 0 && which < b->batches);
     const struct code_batch *batch = &b->batch[which];
     const struct t5_adamw a = {.lr = strtof(argument[2], NULL), .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-6f, .step = ++b->step};
-    double start = clock_s();
+    double start = now_s();
     double loss = seq2seq_train(b->pass, batch, 1.0f / (float)(batch->count * b->layout.positions), strtoull(argument[1], NULL, 10));
-    double passed = clock_s();
+    double passed = now_s();
     t5_adamw(b->model, &a, 0, t5_size(b->model));
-    double end = clock_s();
+    double end = now_s();
     printf("ok ms=%.4f adamw_ms=%.4f loss=%.9g\n", 1e3 * (end - start), 1e3 * (end - passed), loss);
 }
 
@@ -266,11 +276,11 @@ static void run_product(struct bench *b, char **argument)
     struct weight w = {.rows = OUT, .cols = IN, .master = (float *)random_act(b->be, (int64_t)OUT * IN)};
     struct act *x = random_act(b->be, (int64_t)N * IN), *y = random_act(b->be, (int64_t)N * OUT);
     require(b, b->be->weight_open(&w, WEIGHT_INFER) == 0);
-    double best = 1e9, begin = clock_s();
-    for (int i = 0; i < 4 || clock_s() - begin < 0.4; i++) {
-        double start = clock_s();
+    double best = 1e9, begin = now_s();
+    for (int i = 0; i < 4 || now_s() - begin < 0.4; i++) {
+        double start = now_s();
         b->be->linear(y, x, &w, N, 1, 0);
-        double took = clock_s() - start;
+        double took = now_s() - start;
         best = took < best ? took : best;
     }
     b->be->weight_close(&w);
@@ -316,6 +326,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_model: cpu: %s\n", message);
         return 1;
     }
+    if (argc > 2 && strcmp(argv[2], "cpu") == 0)
+        clock_used = CLOCK_PROCESS_CPUTIME_ID;
     while (getline(&line, &room, stdin) > 0)
         obey(&b, line);
     free(line);

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""peers.py: our search and our training step beside those of CTranslate2, Hugging Face and PyTorch: same weights, same inputs, same threads.
+"""peers.py: our search and our training step beside those of CTranslate2, Hugging Face and PyTorch.
 
-A row is one shape and batch. Within a row the implementations take turns, and every timing is kept; a line compares the best of each. Before the
-clock starts the results are compared: documents and scores with Hugging Face's `generate` (with and without renormalising), losses with
-PyTorch's, CTranslate2's score of its best sequence with the model's own. Where they differ the run ends with status 1.
+Same weights, same inputs, same threads. A row is one shape and batch. Within a row the implementations take turns, and every timing is kept; a
+line compares the best of each. Before the clock starts the results are compared: documents and scores with Hugging Face's `generate` (with and
+without renormalising), losses with PyTorch's, CTranslate2's score of its best sequence with the model's own. Where they differ the run ends with
+status 1.
 
-Each row is written as soon as it is measured; a run that finds a row of the same settings in its results leaves it out, so that a run that was
-cut goes on. Lines end in `achieved=.. floor=.. ratio=..`: ours, what the operations would take at the speed that a large f32 product reaches
-in this run, and ours / theirs.
+Each row is written as soon as it is measured; a run leaves out the rows that its results already hold from the same processor and peers, so that
+a run that was cut goes on (--fresh measures them again). Lines end in `achieved=.. floor=.. ratio=..`: ours; what the operations would take
+at the speed that a large f32 product reaches in this run; ours / theirs.
 """
 import argparse
 import datetime
@@ -24,7 +25,9 @@ import tempfile
 import time
 import warnings
 
-THREADS, WIDTH, SEED = 2, 20, 1
+CPU = "--cpu" in sys.argv  # before the peers are loaded: they read the number of threads then
+THREADS, WIDTH, SEED = 1 if CPU else 2, 20, 1
+clock = time.process_time if CPU else time.perf_counter
 os.environ.update(OMP_NUM_THREADS=str(THREADS), MKL_NUM_THREADS=str(THREADS), HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import ctranslate2  # noqa: E402
@@ -64,8 +67,8 @@ class Ours:
     """bench_model, one command a line."""
 
     def __init__(self, build):
-        self.process = subprocess.Popen([os.path.join(build, "bench", "bench_model"), str(THREADS)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = subprocess.Popen([os.path.join(build, "bench", "bench_model"), str(THREADS), "cpu" if CPU else "wall"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def ask(self, *words):
         self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
@@ -109,9 +112,9 @@ class Bench:
 
 
 def timed(call):
-    start = time.perf_counter()
+    start = clock()
     result = call()
-    return 1e3 * (time.perf_counter() - start), result
+    return 1e3 * (clock() - start), result
 
 
 def alternate(calls, budget_s, most):
@@ -329,7 +332,8 @@ def search_operations(shape, batch, tokens):
 def search_row(model, batch, tokens):
     bench, rows = model.bench, model.queries(batch, tokens)
     model.check(batch, tokens, rows)
-    floor = search_operations(model.shape, batch, tokens) / bench.measure_floor() * 1e-6
+    gflops = bench.measure_floor()
+    floor = search_operations(model.shape, batch, tokens) / gflops * 1e-6
     names = token_names(rows)
     model.send(rows)
     calls = {"ours": lambda: bench.ours.number("ms", "search", 0)}
@@ -339,7 +343,7 @@ def search_row(model, batch, tokens):
         calls["hf"] = lambda: timed(lambda: model.hf.search(rows, True))[0]
     samples = alternate(calls, bench.options.seconds, bench.options.turns)
     notes = {"ct2-f32": "no-trie,whole-vocabulary", "ct2-int8": "no-trie,whole-vocabulary,information", "hf": "trie,three-processors"}
-    return {"kind": "search", "unit": "ms", "floor": floor, "samples": samples, "notes": notes,
+    return {"kind": "search", "unit": "ms", "floor": floor, "gflops": gflops, "samples": samples, "notes": notes,
             "lines": {name: compare(samples, name, floor, 1.0) for name in samples if name != "ours"}}
 
 
@@ -433,7 +437,8 @@ def train_row(bench, shape, batch, length, ragged):
     torch_side = Torch(model, shape, batches)
     check_losses(bench, torch_side, f"{shape} {batch}x{length}")
     tokens = sum(len(row) for rows, _ in batches for row in rows)
-    floor = tokens / (train_operations(shape, batches) / bench.measure_floor() * 1e-9)
+    gflops = bench.measure_floor()
+    floor = tokens / (train_operations(shape, batches) / gflops * 1e-9)
     calls = {"ours": lambda: sum(bench.ours.number("ms", "step", i, 77 + i, 1e-4) for i in range(len(batches))),
              "torch": lambda: timed(lambda: [torch_side.step(i, True, 1e-4) for i in range(len(batches))])[0]}
     samples = alternate(calls, bench.options.seconds, bench.options.turns)
@@ -442,8 +447,8 @@ def train_row(bench, shape, batch, length, ragged):
     del model, torch_side
     gc.collect()
     note = f"encoder-tokens,4-targets-a-row,dropout-0.1{',padded-to-the-longest' if ragged else ''}"
-    return {"kind": "train-ragged" if ragged else "train", "unit": "tok/s", "floor": floor, "samples": samples, "tokens": tokens,
-            "notes": {"torch": note}, "lines": {"torch": compare(samples, "torch", floor, tokens)}}
+    return {"kind": "train-ragged" if ragged else "train", "unit": "tok/s", "floor": floor, "gflops": gflops, "samples": samples,
+            "tokens": tokens, "notes": {"torch": note}, "lines": {"torch": compare(samples, "torch", floor, tokens)}}
 
 
 # ---- results ----
@@ -471,8 +476,8 @@ def processor():
 
 def settings():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {"processor": processor(), "threads": THREADS, "beam": WIDTH, "positions": len(SEARCH_CODES), "documents": DOCUMENTS,
-            "torch": torch.__version__, "transformers": transformers.__version__, "ctranslate2": ctranslate2.__version__, "commit": commit}
+    return {"processor": processor(), "threads": THREADS, "clock": "processor" if CPU else "wall", "beam": WIDTH,
+            "positions": len(SEARCH_CODES), "documents": DOCUMENTS, "torch": torch.__version__, "transformers": transformers.__version__, "ctranslate2": ctranslate2.__version__, "commit": commit}
 
 
 class Results:
@@ -485,7 +490,8 @@ class Results:
                 self.rows = json.load(f)["rows"]
 
     def has(self, name):
-        return not self.fresh and any(row["name"] == name for row in self.rows)
+        now = settings()
+        return not self.fresh and any(row["name"] == name and all(row[k] == v for k, v in now.items() if k != "commit") for row in self.rows)
 
     def add(self, row):
         row.update(settings(), measured=datetime.datetime.now().isoformat(timespec="seconds"), load=round(os.getloadavg()[0], 2))
@@ -510,12 +516,14 @@ def parse(arguments):
     p.add_argument("--fresh", action="store_true", help="measure again what the results hold")
     p.add_argument("--seconds", type=float, default=15, help="a row's turns begin within this time")
     p.add_argument("--turns", type=int, default=15, help="turns at most")
+    p.add_argument("--cpu", action="store_true", help="one thread and processor time, for a busy machine; results go to BUILD/peers-cpu")
     p.add_argument("--out", help="results, without ending (default: results/peers-DATE beside this program)")
     o = p.parse_args(arguments)
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
     if o.quick:
         o.seconds, o.turns, o.fresh = 1, 2, True
-    o.out = o.out or (os.path.join(o.build, "peers-quick") if o.quick else os.path.join(here, f"peers-{datetime.date.today()}"))
+    trial = "peers-cpu" if CPU else "peers-quick"
+    o.out = o.out or (os.path.join(o.build, trial) if o.quick or CPU else os.path.join(here, f"peers-{datetime.date.today()}"))
     return o
 
 
@@ -531,7 +539,8 @@ def run_search(bench, results, wanted):
 def main(arguments):
     o = parse(arguments)
     search = {f"search-{s}-{b}x{n}": (s, b, n) for s, b, n in (QUICK_SEARCH if o.quick else SEARCH_ROWS)}
-    train = {f"train-{s}-{b}x{n}{'-ragged' if ragged else ''}": (s, b, n, ragged) for s, b, n, ragged in (QUICK_TRAIN if o.quick else TRAIN_ROWS)}
+    train = {f"train-{s}-{b}x{n}{'-ragged' if ragged else ''}": (s, b, n, ragged)
+             for s, b, n, ragged in (QUICK_TRAIN if o.quick else TRAIN_ROWS)}
     if o.list:
         print("\n".join([*search, *train]))
         return
