@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """peers.py: our search and our training step beside those of CTranslate2, Hugging Face and PyTorch.
 
-Same weights, same inputs, same threads. A row is one shape and batch. Within a row the implementations take turns, and every timing is kept; a
-line compares the best of each. Before the clock starts the results are compared: documents and scores with Hugging Face's `generate` (with and
-without renormalising), losses with PyTorch's, CTranslate2's score of its best sequence with the model's own. Where they differ the run ends with
-status 1.
+Same weights, same inputs, same threads. A row is one shape and batch. Within a row the implementations take turns, and every timing is
+kept; a line compares the best of each. Before the clock starts the results are compared: documents and scores with Hugging Face's
+`generate` (with and without renormalising), losses with PyTorch's, CTranslate2's score of its best sequence with the model's own. Where they
+differ the run ends with status 1.
 
-Each row is written as soon as it is measured; a run leaves out the rows that its results already hold from the same processor and peers, so that
-a run that was cut goes on (--fresh measures them again). Lines end in `achieved=.. floor=.. ratio=..`: ours; what the operations would take
-at the speed that a large f32 product reaches in this run; ours / theirs.
+Each row is written as soon as it is measured; a run leaves out the rows that its results already hold from the same processor and peers, so
+that a run that was cut goes on (--fresh measures them again). Lines end in `achieved=.. floor=.. ratio=..`: ours; what the operations would
+take at the speed that a large f32 product reaches in this run; ours / theirs.
 """
 import argparse
 import datetime
@@ -477,7 +477,8 @@ def processor():
 def settings():
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {"processor": processor(), "threads": THREADS, "clock": "processor" if CPU else "wall", "beam": WIDTH,
-            "positions": len(SEARCH_CODES), "documents": DOCUMENTS, "torch": torch.__version__, "transformers": transformers.__version__, "ctranslate2": ctranslate2.__version__, "commit": commit}
+            "positions": len(SEARCH_CODES), "documents": DOCUMENTS, "torch": torch.__version__,
+            "transformers": transformers.__version__, "ctranslate2": ctranslate2.__version__, "commit": commit}
 
 
 class Results:
@@ -490,8 +491,8 @@ class Results:
                 self.rows = json.load(f)["rows"]
 
     def has(self, name):
-        now = settings()
-        return not self.fresh and any(row["name"] == name and all(row[k] == v for k, v in now.items() if k != "commit") for row in self.rows)
+        now = {key: value for key, value in settings().items() if key != "commit"}
+        return not self.fresh and any(row["name"] == name and all(row.get(k) == v for k, v in now.items()) for row in self.rows)
 
     def add(self, row):
         row.update(settings(), measured=datetime.datetime.now().isoformat(timespec="seconds"), load=round(os.getloadavg()[0], 2))
