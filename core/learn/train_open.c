@@ -205,7 +205,7 @@ static int init_model(struct train *t, const struct t5_config *config, struct er
 int train_model_from_indexer(struct train *t, struct err *e)
 {
     struct code_layout learned;
-    if (bundle_file(t->bundle, "indexer.safetensors") == NULL)
+    if (!model_file_has(t->bundle, "indexer"))
         return err_set(e, ERR_CONFLICT, "%s: the bundle has no indexer to start from; run learn-ids first", t->o.model);
     struct t5 *indexer = model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, &learned, NULL, e);
     if (indexer == NULL)
@@ -223,9 +223,70 @@ int train_model_from_indexer(struct train *t, struct err *e)
     return rc;
 }
 
+/* Root mean square of n numbers. */
+static float spread(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return n > 0 ? (float)sqrt(sum / (double)n) : 0;
+}
+
+/* [from, to]: the identity for equal widths, else random, which keeps angles about as they are. */
+static float *projection(const struct train *t, int32_t from, int32_t to)
+{
+    float *p = xcalloc((size_t)from * (size_t)to, sizeof *p);
+    for (int32_t k = 0; k < from; k++)
+        for (int32_t j = 0; j < to; j++)
+            p[k * to + j] = from == to ? (float)(j == k) : mix_uniform(t->o.seed, (uint64_t)k * (uint64_t)to + (uint64_t)j) - 0.5f;
+    return p;
+}
+
+/* The learned codes' rows start as the indexer's, brought to the model's width and to the spread of a random start. */
+static void start_rows(struct train *t, const float *rows, int32_t count, int32_t width)
+{
+    int32_t d = t->o.d_model;
+    size_t cells = (size_t)count * (size_t)d;
+    float *start = xcalloc(cells, sizeof *start), *p = projection(t, width, d);
+    for (int32_t i = 0; i < count; i++)
+        for (int32_t k = 0; k < width; k++)
+            for (int32_t j = 0; j < d; j++)
+                start[(size_t)i * (size_t)d + (size_t)j] += p[k * d + j] * rows[(size_t)i * (size_t)width + (size_t)k];
+    float rms = spread(start, cells);
+    for (size_t i = 0; i < cells && rms > 0; i++)
+        start[i] /= rms;
+    if (rms > 0)
+        t5_set_code_rows(t->model, 0, count, start);
+    free(start);
+    free(p);
+}
+
+static int start_from_indexer(struct train *t, struct err *e)
+{
+    struct code_layout learned;
+    struct t5 *indexer = model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, &learned, NULL, e);
+    if (indexer == NULL)
+        return -1;
+    if (lies_alike(t, &learned)) {
+        const struct t5_tensor *shared = t5_tensor_find(indexer, "shared.weight");
+        int32_t count = code_layout_total(&learned);
+        size_t cells = (size_t)count * (size_t)shared->cols;
+        float *rows = xcalloc(cells, sizeof *rows);
+        t->be->read(rows, t5_master(indexer) + shared->offset + (int64_t)learned.base * shared->cols, cells * sizeof *rows);
+        start_rows(t, rows, count, shared->cols);
+        free(rows);
+    }
+    t5_free(indexer);
+    return 0;
+}
+
 int train_model_own(struct train *t, struct err *e)
 {
-    lay_out(t, 2, NULL);
+    struct code_layout learned = {0};
+    bool indexer = model_file_has(t->bundle, "indexer");
+    if (indexer && model_file_layout(t->bundle, "indexer", &learned, e) != 0)
+        return -1;
+    lay_out(t, 2, &learned);
     struct t5_config config = {.vocab = 2,
                                .codes = code_layout_total(&t->layout),
                                .d_model = t->o.d_model,
@@ -239,7 +300,9 @@ int train_model_own(struct train *t, struct err *e)
                                .eps = 1e-6f,
                                .dropout = (float)t->o.dropout,
                                .scale_output = true};
-    return init_model(t, &config, e);
+    if (init_model(t, &config, e) != 0)
+        return -1;
+    return indexer ? start_from_indexer(t, e) : 0;
 }
 
 /* ---- validation ---- */
