@@ -140,8 +140,8 @@ fuzz: ## fuzz each target for SECONDS (60)
 	  echo "$$f"; build-fuzz/fuzz/$$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 build-fuzz/corpus/$$f 2>&1 | tail -8; done
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-soak: $(BUILD)/semindex ## the long forms of the reliability tests (50 kills and more)
-	python3 tests/system/test_kill.py $(BUILD)/semindex --kills 50
+soak: $(BUILD)/tests/test_catalog_kill ## the long forms of the reliability tests (50 kills and more)
+	$(BUILD)/tests/test_catalog_kill 50
 
 install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit
 	install -D -m 755 $(BUILD)/semindex $(DESTDIR)$(PREFIX)/bin/semindex

@@ -192,6 +192,7 @@ int main(int argc, char **argv) {
         if (i >= 3) check(path, &l); /* the first three kills may hit the fill: the next child goes on with it */
     }
     printf("catalog_kill kills=%d acknowledged_batches=%lld lost=0 half=0 seed=%llu\n", kills, (long long)l.count, (unsigned long long)seed);
+    printf("%d passed, 0 failed\n", kills);
     file_remove_tree(folder, &e);
     free(l.acknowledged);
     free(path);

