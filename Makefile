@@ -42,7 +42,7 @@ LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
 UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
+.PHONY: all help deps test test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex ## build the program (build/semindex)
@@ -102,6 +102,12 @@ test: deps ## every test that needs no GPU and no network (SAN=address,undefined
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) build-tests
 	@$(TESTENV) python3 tests/run.py --log $(BUILD)/log $(sort $(UNIT)) "$(BUILD)/parity tests/fixtures/a" $(SYSTEM)
 
+test-thread: ## the tests of what runs in several threads; meant for SAN=thread
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(THREADED)
+	@$(TESTENV) python3 tests/run.py --log $(BUILD)/log $(THREADED) $(foreach t,index beam bad_input,"python3 tests/system/test_$(t).py $(BUILD)/semindex") \
+	  "python3 tests/system/test_load.py $(BUILD)/semindex - 3"
+THREADED := $(foreach t,kernels catalog engine engine_generation,$(BUILD)/tests/test_$(t))
+
 build-tests: $(BUILD)/semindex $(BUILD)/parity $(UNIT)
 # Sanitizer reports end a test; leaks count. SentencePiece's and protobuf's own globals live until exit and are no leaks of ours.
 TESTENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
@@ -140,8 +146,9 @@ fuzz: ## fuzz each target for SECONDS (60)
 	  echo "$$f"; build-fuzz/fuzz/$$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 build-fuzz/corpus/$$f 2>&1 | tail -8; done
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-soak: $(BUILD)/tests/test_catalog_kill ## the long forms of the reliability tests (50 kills and more)
+soak: $(BUILD)/semindex $(BUILD)/tests/test_catalog_kill ## the long forms of the reliability tests (50 kills and more)
 	$(BUILD)/tests/test_catalog_kill 50
+	python3 tests/system/test_kill_learn.py $(BUILD)/semindex --kills 20
 
 install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit
 	install -D -m 755 $(BUILD)/semindex $(DESTDIR)$(PREFIX)/bin/semindex

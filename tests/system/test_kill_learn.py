@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""test_kill_learn.py BINARY [--kills N] [--seed S]: learn-ids killed with -9 at random moments ends with the same bytes as an unbroken run.
+
+Learns a small bundle of the sample once without a break; then again, killed N times at random moments (drawn from the unbroken run's length),
+each time started again with the same command until one run ends by itself. Every file of the two bundles must be equal. (Default 5; `make soak`
+runs 20.)
+"""
+import filecmp
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def option(name, default):
+    return int(sys.argv[sys.argv.index(name) + 1]) if name in sys.argv else default
+
+
+def start(binary, folder, bundle):
+    command = [binary, "learn-ids", "--data", f"{folder}/data", "--model", f"{folder}/{bundle}", "--first", "400", "--k", "16", "--d-model", "32",
+               "--d-ff", "64", "--d-kv", "16", "--heads", "2", "--encoder-layers", "1", "--decoder-layers", "1", "--max-tokens", "32", "--batch",
+               "16", "--continuous-epochs", "2", "--joint-epochs", "2", "--kmeans-restarts", "2", "--checkpoint-s", "0.05", "--quiet"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process):
+    _, err = process.communicate()
+    if process.returncode != 0:
+        raise SystemExit(f"learn-ids ended with {process.returncode}: {err.decode(errors='replace')[-500:]}")
+
+
+def main():
+    binary, kills = os.path.abspath(sys.argv[1]), option("--kills", 5)
+    random.seed(option("--seed", 1))
+    folder = tempfile.mkdtemp(prefix="semindex-kill-learn-")
+    try:
+        subprocess.run([binary, "sample", "--out", f"{folder}/data", "--seed", "1", "--quiet"], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        began = time.monotonic()
+        finish(start(binary, folder, "whole"))
+        length = time.monotonic() - began
+        done = 0
+        while done < kills:
+            process = start(binary, folder, "broken")
+            try:
+                process.wait(timeout=random.uniform(0.02, max(0.1, 2 * length / kills)))
+                if process.returncode != 0:
+                    finish(process)
+                shutil.rmtree(f"{folder}/broken")  # ended before its kill: the next one starts anew
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                done += 1
+        finish(start(binary, folder, "broken"))
+        names = sorted(set(os.listdir(f"{folder}/whole")) | set(os.listdir(f"{folder}/broken")) - {"bundle.lock"})
+        names = [n for n in names if n != "bundle.lock"]
+        differ = [n for n in names if not os.path.exists(f"{folder}/broken/{n}") or not os.path.exists(f"{folder}/whole/{n}")
+                  or not filecmp.cmp(f"{folder}/whole/{n}", f"{folder}/broken/{n}", shallow=False)]
+        print(f"kill_learn kills={kills} unbroken_s={length:.1f} files={len(names)} differ={differ}")
+        print(f"{0 if differ else 1} passed, {1 if differ else 0} failed")
+        return 1 if differ else 0
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
