@@ -22,7 +22,7 @@ def option(name, default):
 def start(binary, folder, bundle):
     command = [binary, "learn-ids", "--data", f"{folder}/data", "--model", f"{folder}/{bundle}", "--first", "400", "--k", "16", "--d-model", "32",
                "--d-ff", "64", "--d-kv", "16", "--heads", "2", "--encoder-layers", "1", "--decoder-layers", "1", "--max-tokens", "32", "--batch",
-               "16", "--continuous-epochs", "2", "--joint-epochs", "2", "--kmeans-restarts", "2", "--checkpoint-s", "0.05", "--quiet"]
+               "16", "--continuous-epochs", "2", "--joint-epochs", "2", "--kmeans-restarts", "2", "--checkpoint-s", "0.1", "--quiet"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
