@@ -150,10 +150,12 @@ soak: $(BUILD)/semindex $(BUILD)/tests/test_catalog_kill ## the long forms of th
 	$(BUILD)/tests/test_catalog_kill 50
 	python3 tests/system/test_kill_learn.py $(BUILD)/semindex --kills 20
 
-install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit
+install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit and its config file
 	install -D -m 755 $(BUILD)/semindex $(DESTDIR)$(PREFIX)/bin/semindex
-	install -D -m 644 deploy/semindex.service $(DESTDIR)$(PREFIX)/lib/systemd/system/semindex.service
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/bin/semindex|$(PREFIX)/bin/semindex|' deploy/semindex.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/semindex.service
 	install -D -m 644 deploy/semindex.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/semindex.conf
+	[ -e $(DESTDIR)/etc/semindex/semindex.conf ] || install -D -m 644 deploy/semindex.conf $(DESTDIR)/etc/semindex/semindex.conf
 
 clean: ## remove what make built
 	rm -rf build build-*
