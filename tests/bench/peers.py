@@ -3,8 +3,8 @@
 
 Same weights, same inputs, same threads. A row is one shape and batch. Within a row the implementations take turns, and every timing is
 kept; a line compares the best of each. Before the clock starts the results are compared: documents and scores with Hugging Face's
-`generate` (with and without renormalising), losses with PyTorch's, CTranslate2's score of its best sequence with the model's own. Where they
-differ the run ends with status 1.
+`generate` (with and without renormalising), losses with PyTorch's, CTranslate2's score of its best sequence with the model's own. Where
+they differ the run ends with status 1.
 
 Each row is written as soon as it is measured; a run leaves out the rows that its results already hold from the same processor and peers, so
 that a run that was cut goes on (--fresh measures them again). Lines end in `achieved=.. floor=.. ratio=..`: ours; what the operations would
