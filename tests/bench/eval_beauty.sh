@@ -7,6 +7,6 @@ begin_report
 step learn learn-ids --data "$data" --model "$dir/bundle" --tokenizer "$data/../t5/spiece.model" --seed "$seed" --k 512 --temperature 16 \
     --target-share 0.25 --warmup-epochs 1 --continuous-epochs 2 --joint-epochs 2
 step ids evaluate --task ids --model "$dir/bundle" --data "$data" --seed "$seed"
-step train train recommend --model "$dir/bundle" --data "$data" --seed "$seed" ${TRAIN:---epochs 60 --dropout 0.2}
+step train train recommend --model "$dir/bundle" --data "$data" --seed "$seed" ${TRAIN:---epochs 24}
 step evaluate evaluate --task recommend --model "$dir/bundle" --data "$data" --beam 50 --with-history --seed "$seed"
 end_report

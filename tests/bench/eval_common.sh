@@ -8,6 +8,7 @@ seed=${SEED:-1}
 dir=build/eval-$name-$seed
 results=${RESULTS:-tests/bench/results}
 report=$dir/report.txt
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 mkdir -p "$dir" "$results"
 export LC_ALL=C
 
@@ -33,7 +34,7 @@ step() {
         grep -aE '^(reconstructor|position|ids|search|recommend|corpus|warning|codes|tokenizer|going)' "$dir/$label.log" |
             grep -avE '[0-9]/s|left' || true
         cat "$dir/$label.out"
-        printf 'seconds=%s load_average=%s\n' "$(cat "$dir/$label.seconds")" "$(cut -d' ' -f1 /proc/loadavg)"
+        printf 'seconds=%s load_average=%s commit=%s\n' "$(cat "$dir/$label.seconds")" "$(cut -d' ' -f1 /proc/loadavg)" "$commit"
     } | sed "s|$data|DATA|g; s|$dir|DIR|g" >> "$report"
     tail -n 30 "$report" | sed -n '/^== /,$p'
     : > "$dir/$label.done"
@@ -44,7 +45,7 @@ begin_report() {
     {
         echo "$name: semantic IDs learned, task trained, evaluated; seed $seed"
         echo "command: make eval-$name DATA=.../$name"
-        echo "commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+        echo "commit: $commit at the start; each step names its own"
         printf 'machine: '
         machine
         echo "date: $(date -u +%Y-%m-%d)"

@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -548,6 +549,7 @@ def main(arguments):
     results = Results(o.out, o.fresh)
     search, train = ({name: row for name, row in rows.items() if fnmatch.fnmatch(name, o.rows) and not results.has(name)}
                      for rows in (search, train))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the models' folder goes with the run
     bench = Bench(o)
     try:
         run_search(bench, results, search)
