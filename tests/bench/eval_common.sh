@@ -26,11 +26,11 @@ step() {
     printf '\n== %s\n' "$*" | sed "s|$program|semindex|g; s|$data|DATA|g; s|$dir|DIR|g"
     before=$(cat "$dir/$label.seconds" 2>/dev/null || echo 0)
     code=0
-    "$program" "$@" > "$dir/$label.out" 2> "$dir/$label.log" || code=$?
+    "$program" "$@" ${THREADS:+--threads "$THREADS"} > "$dir/$label.out" 2> "$dir/$label.log" || code=$?
     echo $((before + $(date +%s) - began)) > "$dir/$label.seconds"
     [ "$code" = 0 ] || { tail -n 5 "$dir/$label.log" >&2; exit "$code"; }
     {
-        printf '\n== semindex %s\n' "$*" | sed "s|$data|DATA|g; s|$dir|DIR|g"
+        printf '\n== semindex %s%s\n' "$*" "${THREADS:+ --threads $THREADS}" | sed "s|$data|DATA|g; s|$dir|DIR|g"
         grep -aE '^(reconstructor|position|ids|search|recommend|corpus|warning|codes|tokenizer|going)' "$dir/$label.log" |
             grep -avE '[0-9]/s|left' || true
         cat "$dir/$label.out"
