@@ -148,6 +148,7 @@ fuzz-targets: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fu
 
 soak: $(BUILD)/semindex $(BUILD)/tests/test_catalog_kill ## the long forms of the reliability tests (50 kills and more)
 	$(BUILD)/tests/test_catalog_kill 50
+	python3 tests/system/test_kill.py $(BUILD)/semindex - 50
 	python3 tests/system/test_kill_learn.py $(BUILD)/semindex --kills 20
 
 install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit and its config file
