@@ -1,9 +1,9 @@
 #!/bin/sh
 # peers.sh BUILD [arguments of peers.py]: the same weights under CTranslate2, Hugging Face and PyTorch.
 #
-# Python with the peers is PEERS_PYTHON (default python3) where it has them, else from a venv of the bench's own beside the build (some 6 GB,
-# made once). The packages are looked for without loading them: one that cannot be loaded is peers.py's to say, and no reason for a venv.
-# Everything else is peers.py; `peers.py --help` says what it takes.
+# Python with the peers is PEERS_PYTHON (default python3) where it has them, else from a venv of the bench's own beside the build (some
+# 6 GB, made once). The packages are looked for without loading them: one that cannot be loaded is peers.py's to say, and no reason for a
+# venv. Everything else is peers.py; `peers.py --help` says what it takes.
 set -eu
 build=$1
 shift
