@@ -142,8 +142,10 @@ eval-beauty: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../beauty (
 
 fuzz: ## fuzz each target for SECONDS (60)
 	@$(MAKE) --no-print-directory -j2 BUILD=build-fuzz CC=clang CXX=clang++ KERNEL_CC=gcc SAN=fuzzer-no-link,address fuzz-targets
-	@set -e; for f in $(notdir $(basename $(wildcard tests/fuzz/fuzz_*.c))); do mkdir -p build-fuzz/corpus/$$f; \
-	  echo "$$f"; build-fuzz/fuzz/$$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 build-fuzz/corpus/$$f 2>&1 | tail -8; done
+	@for f in $(notdir $(basename $(wildcard tests/fuzz/fuzz_*.c))); do mkdir -p build-fuzz/corpus/$$f; \
+	  build-fuzz/fuzz/$$f -max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+	    build-fuzz/corpus/$$f > build-fuzz/$$f.log 2>&1 || { tail -n 40 build-fuzz/$$f.log; echo "$$f: a finding"; exit 1; }; \
+	  echo "$$f: $$(sed -n 's/^stat::number_of_executed_units: *//p' build-fuzz/$$f.log) runs, no finding"; done
 fuzz-targets: $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 soak: $(BUILD)/semindex $(BUILD)/tests/test_catalog_kill ## the long forms of the reliability tests (50 kills and more)

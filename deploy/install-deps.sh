@@ -8,7 +8,7 @@ set -eu
 
 build="gcc g++ make pkg-config libmicrohttpd-dev libcjson-dev libsqlite3-dev libdnnl-dev libsentencepiece-dev libgnutls28-dev libsystemd-dev zlib1g-dev curl"
 test="libcmocka-dev python3"
-lint="python3 clang-format cppcheck"
+lint="python3 git"
 fuzz="clang libclang-rt-14-dev"
 
 wanted=""
