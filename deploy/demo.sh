@@ -17,7 +17,7 @@ listen=${DEMO_LISTEN:-127.0.0.1:8080}
 say() { printf '\n== %s\n' "$*"; }
 
 say "packages"
-deploy/install-deps.sh build
+deploy/install-deps.sh build $([ "$check" = --check ] && echo test)
 say "build"
 make --no-print-directory -j"$(nproc)" all
 mkdir -p "$dir"
