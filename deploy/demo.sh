@@ -34,7 +34,7 @@ say "train the search model"
     --batch 128 --lr 4e-3
 : > "$dir/search.done"
 say "train the recommendation model"
-[ -f "$dir/recommend.done" ] || "$program" train recommend --model "$dir/bundle" --data "$dir/data" --seed "$seed" --epochs 25
+[ -f "$dir/recommend.done" ] || "$program" train recommend --model "$dir/bundle" --data "$dir/data" --seed "$seed" --epochs 32
 : > "$dir/recommend.done"
 say "evaluate on held-out queries and histories"
 "$program" evaluate --model "$dir/bundle" --data "$dir/data" --json --quiet > "$dir/evaluation.json"
