@@ -117,17 +117,16 @@ def post(daemon, documents):
 
 
 def index_rest(daemon, documents, ledger):
-    """Sends what the ledger lacks, in batches; a line every thousand."""
-    done = ledger.count()
+    """Sends what the ledger lacks, in batches; a line every thousand, on a terminal over the last one, in a log every ten thousand."""
+    done, terminal = ledger.count(), sys.stdout.isatty()
     if done:
         print(f"going on after {done} documents")
     for at in range(done, len(documents), BATCH):
         ledger.add(post(daemon, documents[at:at + BATCH])[1])
-        if ledger.count() % THOUSAND == 0:
+        if (at + BATCH) % (THOUSAND if terminal else 10 * THOUSAND) == 0:
             last = ledger.rate(ledger.batches[-THOUSAND // BATCH:])
-            print(f"\r{ledger.count()} of {len(documents)} documents, the last thousand at {last:.0f}/s, {daemon.peak_mib():.0f} MiB ", end="",
-                  flush=True)
-    print()
+            print(f"{at + BATCH} of {len(documents)} documents, the last thousand at {last:.0f}/s, {daemon.peak_mib():.0f} MiB ",
+                  end="\r" if terminal else "\n", flush=True)
 
 
 # ---- adjusted mutual information ----
