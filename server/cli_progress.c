@@ -2,8 +2,11 @@
  *
  * On a terminal one line is redrawn at most ten times a second: phase, bar, share, rate, time left, loss. In a log a plain line appears
  * every five seconds and at the end of each phase. Rate and time left come from the present phase alone. Notes (stage results, warnings)
- * are lines that stay. The signal handler only sets a flag that the run polls; it is installed once per signal, so a second one ends the
- * process. */
+ * are lines that stay.
+ *
+ * No signal handler runs: INT and TERM are blocked everywhere and a thread of their own waits for them, sets a flag that the run polls, and
+ * leaves the second one to end the process. A handler would be wrong here: oneDNN's sgemm keeps data in the stack pointer while it computes, so
+ * a handler's frame would be written over the heap. */
 #include "cli.h"
 #include <math.h>
 #include <pthread.h>
@@ -23,13 +26,39 @@ static struct {
     int64_t first; /* done when the phase was first seen: a resumed run does not count it */
 } view = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void on_signal(int sig)
+static void *wait_for_signal(void *signals)
 {
-    (void)sig;
+    int sig;
     static const char text[] = "\nstopping at the next safe point; once more ends at once\n";
-    stop_wanted = 1;
+    if (sigwait(signals, &sig) != 0)
+        return NULL;
+    __atomic_store_n(&stop_wanted, 1, __ATOMIC_RELAXED);
     ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
     (void)ignored;
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL); /* this thread alone: the default action of the next one ends the process */
+    for (;;)
+        pause();
+}
+
+/* Before any other thread is made, so that all of them inherit the mask. Without the thread a signal ends the process at once. */
+static void take_signals(void)
+{
+    static sigset_t signals;
+    static bool taken;
+    pthread_t thread;
+    if (taken)
+        return;
+    taken = true;
+    signal(SIGINT, SIG_DFL); /* a shell starts background jobs with INT ignored */
+    signal(SIGTERM, SIG_DFL);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    if (pthread_create(&thread, NULL, wait_for_signal, &signals) != 0)
+        pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    else
+        pthread_detach(thread);
 }
 
 static void format_time(char out[32], double s)
@@ -112,9 +141,7 @@ static void note(void *state, const char *line)
 
 const struct run *cli_progress_begin(const struct options *o)
 {
-    struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-    sigaction(SIGINT, &a, NULL);
-    sigaction(SIGTERM, &a, NULL);
+    take_signals();
     view.quiet = option_flag(o, OPT_QUIET);
     view.terminal = isatty(STDERR_FILENO);
     view.phase[0] = 0;

@@ -4,7 +4,8 @@
  * pass, transposing where needed), and the left operand is read where it lies, transposed or not. A long inner dimension goes in chunks
  * when the left operand is transposed (its lines are then a row of many outputs, and must stay in cache) or when panels would not fit.
  * oneDNN: the same blocks, by dnnl_sgemm. Debian's oneDNN knows OpenMP only, so each thread first says that its team has one member. Which
- * one serves a shape is gemm_table.h's business. The result depends on the thread count at most through the chunks. */
+ * one serves a shape is gemm_table.h's business. The result depends on the thread count at most through the chunks. While dnnl_sgemm computes,
+ * the stack pointer may point into its packing buffer (measured: 2.6.3, AVX-512): no signal handler may run on a thread that computes. */
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <string.h>
