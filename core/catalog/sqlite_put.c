@@ -102,6 +102,14 @@ static int refuse(struct job *job, struct catalog_put *p, enum catalog_fault kin
     return 1;
 }
 
+/* The bucket's counter goes above this suffix. */
+static int raise_bucket(struct catalog *c, const struct prefix *prefix, int64_t suffix, struct err *e) {
+    sqlite3_stmt *s = c->statement[W_BUCKET_RAISE];
+    bind_bytes(s, 1, prefix->bytes, (size_t)prefix->size);
+    sqlite3_bind_int64(s, 2, suffix);
+    return db_run(s, e);
+}
+
 /* The next suffix of the bucket of p->codes. 0 = out is whole, 1 = refused, -1 = error. */
 static int give_suffix(struct catalog *c, struct job *job, struct catalog_put *p, uint32_t *out) {
     sqlite3_stmt *s = c->statement[W_BUCKET_NEXT];
@@ -109,12 +117,12 @@ static int give_suffix(struct catalog *c, struct job *job, struct catalog_put *p
     bind_bytes(s, 1, prefix.bytes, (size_t)prefix.size);
     int rc = db_step(s, &job->err);
     if (rc < 0) return -1;
-    int64_t next = sqlite3_column_int64(s, 0);
+    int64_t suffix = rc ? sqlite3_column_int64(s, 0) : 0;
     db_reset(s);
-    if (next - 1 > UINT32_MAX) return refuse(job, p, FAULT_BAD_CODES, "no suffix is left in the bucket of this document's codes");
+    if (suffix > UINT32_MAX) return refuse(job, p, FAULT_BAD_CODES, "no suffix is left in the bucket of this document's codes");
     memcpy(out, p->codes, (size_t)c->learned * sizeof *out);
-    out[c->learned] = (uint32_t)(next - 1);
-    return 0;
+    out[c->learned] = (uint32_t)suffix;
+    return raise_bucket(c, &prefix, suffix, &job->err);
 }
 
 static const char *id_text(struct arena *a, const uint32_t *codes, int32_t learned) {
@@ -129,7 +137,7 @@ static const char *id_text(struct arena *a, const uint32_t *codes, int32_t learn
 static int take_brought(struct catalog *c, struct job *job, struct catalog_put *p, int64_t number) {
     struct arena *a = job->batch->arena;
     struct prefix prefix = prefix_of(p->codes, c->learned);
-    sqlite3_stmt *s = c->statement[W_ID_HOLDER], *raise = c->statement[W_BUCKET_RAISE];
+    sqlite3_stmt *s = c->statement[W_ID_HOLDER];
     bind_bytes(s, 1, prefix.bytes, (size_t)prefix.size);
     sqlite3_bind_int64(s, 2, p->codes[c->learned]);
     int rc = db_step(s, &job->err);
@@ -142,9 +150,7 @@ static int take_brought(struct catalog *c, struct job *job, struct catalog_put *
         return rc;
     }
     if (rc == 1) db_reset(s);
-    bind_bytes(raise, 1, prefix.bytes, (size_t)prefix.size);
-    sqlite3_bind_int64(raise, 2, p->codes[c->learned]);
-    return db_run(raise, &job->err);
+    return raise_bucket(c, &prefix, p->codes[c->learned], &job->err);
 }
 
 /* Where the document will be: its old ID, the one it brings, or a new suffix. */
