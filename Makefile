@@ -1,9 +1,10 @@
 # semindex: make help says what there is.
 #
 # One program (build/semindex) from four folders: server -> core -> kernels, schema read by all. Every .c of a folder is compiled; nothing is
-# listed twice. Variables a person may set: BUILD (output folder), SAN (sanitizers), CFLAGS, PREFIX, DESTDIR, DATA, FIXTURES, CHECK.
+# listed twice. Variables a person may set: BUILD (output folder), SAN (sanitizers), CFLAGS, PREFIX, DESTDIR, DATA, FIXTURES, CHECK,
+# EMU=1 (the CUDA backend's kernels compiled for this processor as device "cuda", in bf16) or EMU=f32 (the same in single precision).
 
-BUILD   ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+BUILD   ?= build$(if $(EMU),-emu$(if $(filter f32,$(EMU)),-f32))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 PREFIX  ?= /usr/local
 ifeq ($(origin CC),default)
 CC      := gcc
@@ -18,7 +19,7 @@ comma   := ,
 Q       := $(if $(V),,@)
 
 # rooms: a folder of sources that becomes one archive. Order: who uses comes before who is used.
-ROOMS   ?= server core/learn core/retrieve core/catalog core/data core/model core/text core/base core kernels/cpu kernels
+ROOMS   ?= server core/learn core/retrieve core/catalog core/data core/model core/text core/base core kernels/cpu $(if $(EMU),kernels/cuda kernels/emu) kernels
 PKGS    := libmicrohttpd libcjson sqlite3 sentencepiece gnutls libsystemd zlib
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lsentencepiece_train -ldnnl -lgomp
@@ -29,13 +30,16 @@ WARNXX  := -Wall -Wextra -Wshadow -Werror
 ifneq ($(findstring clang,$(CC)),)
 WARN    += -Wno-unknown-pragmas -Wno-psabi
 endif
-ALLFLAGS := -D_GNU_SOURCE -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(KERNEL_CC),,$(SANFLAGS))
+EMUFLAGS := $(if $(EMU),-DSEMINDEX_EMU $(if $(filter f32,$(EMU)),-DSEMINDEX_CUDA_F32))
+ALLFLAGS := -D_GNU_SOURCE $(EMUFLAGS) -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(KERNEL_CC),,$(SANFLAGS))
 # Sums may be reordered into vector lanes in the numeric loops, and only there. KERNEL_CC: a compiler for these alone, without sanitizers
 # (the fuzz build is clang's, and their vector code is for gcc).
 MATHFLAGS := -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros
 LDFLAGS += -pthread -Wl,--as-needed $(if $(SAN),-fsanitize=$(SAN))
 
-sources = $(wildcard $(1)/*.c) $(wildcard $(1)/*.cc)
+# The device's own half of kernels/cuda (CUDA runtime, cuBLASLt) has a twin in kernels/emu.
+DEVICE_ONLY := kernels/cuda/runtime.cu kernels/cuda/blas.cu
+sources = $(wildcard $(1)/*.c) $(wildcard $(1)/*.cc) $(filter-out $(DEVICE_ONLY),$(wildcard $(1)/*.cu))
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/$(subst /,_,$(1)).a
 LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
@@ -68,6 +72,10 @@ $(BUILD)/obj/%.c.o: %.c
 $(BUILD)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CXX  $<";) $(CXX) -std=c++17 $(CFLAGS) $(WARNXX) $(ALLFLAGS) $(SANFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(Q)$(if $(V),,echo "  CXX  $<";) $(CXX) -x c++ -std=c++17 $(CFLAGS) $(WARNXX) $(ALLFLAGS) $(SANFLAGS) -MMD -MP -c $< -o $@
 
 define room_rule
 $(call archive,$(1)): $(filter-out %/main.c.o,$(call objects,$(1)))

@@ -10,11 +10,23 @@
 
 #include "cpu/cpu.h"
 
+#ifdef SEMINDEX_EMU
+const struct backend *cuda_backend_open(int index, char *message, size_t message_size);
+static const struct backend *open_cuda(int threads, char *message, size_t message_size)
+{
+    (void)threads;
+    return cuda_backend_open(0, message, message_size);
+}
+#endif
+
 static const struct {
     const char *name;
     const struct backend *(*open)(int threads, char *message, size_t message_size);
 } backends[] = {
     {"cpu", cpu_open},
+#ifdef SEMINDEX_EMU
+    {"cuda", open_cuda},
+#endif
 };
 
 const struct backend *backend_open(const char *name, int threads, char *message, size_t message_size)

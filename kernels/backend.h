@@ -38,8 +38,15 @@ struct dropout {
     uint64_t seed;
 };
 
+/* Functions that host and device code share. */
+#ifdef __CUDACC__
+#define BACKEND_SHARED static inline __host__ __device__
+#else
+#define BACKEND_SHARED static inline
+#endif
+
 /* splitmix64's finaliser over (seed, index): the one hash behind dropout and hint masks, equal on every backend. */
-static inline uint64_t mix64(uint64_t seed, uint64_t index)
+BACKEND_SHARED uint64_t mix64(uint64_t seed, uint64_t index)
 {
     uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15ull;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -47,11 +54,11 @@ static inline uint64_t mix64(uint64_t seed, uint64_t index)
     return z ^ (z >> 31);
 }
 /* Uniform in [0, 1) with 24 bits. */
-static inline float mix_uniform(uint64_t seed, uint64_t index)
+BACKEND_SHARED float mix_uniform(uint64_t seed, uint64_t index)
 {
     return (float)(mix64(seed, index) >> 40) * (1.0f / 16777216.0f);
 }
-static inline bool dropout_keeps(struct dropout d, uint64_t index)
+BACKEND_SHARED bool dropout_keeps(struct dropout d, uint64_t index)
 {
     return mix_uniform(d.seed, index) >= d.rate;
 }
