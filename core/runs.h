@@ -59,8 +59,8 @@ struct train_options {
     const char *model; /* bundle */
     const char *data;
     bool text_history;   /* recommend: histories as texts instead of semantic IDs */
-    bool own;            /* a small T5 of its own (default for ID histories) instead of the indexer's weights */
-    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of `own`: 64, 256, 16, 4, 2, 2 */
+    bool own;            /* random weights (default for ID histories, whose model is small) instead of the indexer's */
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of `own`: the indexer's for search, else 64, 256, 16, 4, 2, 2 */
     int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256 */
     int32_t max_history; /* 20 items */
     int32_t batch;       /* samples; 256 */

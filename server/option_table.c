@@ -129,7 +129,7 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_KMEANS_ITERATIONS] = {"kmeans-iterations", OPTION_INT, "", 1, 10000, "N", "k-means passes a start (default 50)", CMD_LEARN,
                                "Training"},
     [OPT_TEXT_HISTORY] = {"text-history", FLAG, "recommend: histories as texts, not semantic IDs", CMD_TRAIN, "Training"},
-    [OPT_OWN] = {"own", FLAG, "a small T5 of its own (the default for ID histories)", CMD_TRAIN, "Training"},
+    [OPT_OWN] = {"own", FLAG, "start from random weights, not the indexer's (default for ID histories)", CMD_TRAIN, "Training"},
     [OPT_LABEL_SMOOTHING] = {"label-smoothing", OPTION_REAL, "", 0, 0.9, "P", "share spread over other codes (default 0)", CMD_TRAIN,
                              "Training"},
     [OPT_VALIDATION_SHARE] = {"validation-share", OPTION_REAL, "", 0.0001, 0.9, "P", "search: documents held out (default 0.02)", CMD_TRAIN,

@@ -38,7 +38,8 @@ void train_close(struct train *t);
 int train_open_tokenizer(struct train *t, struct err *e);
 /* The indexer's weights with code rows for every position, the suffix's drawn at random. Sets layout and model. */
 int train_model_from_indexer(struct train *t, struct err *e);
-/* A small T5 without text vocabulary; its code rows start from the indexer's where there is one. Sets layout and model. */
+/* A T5 with random weights, small and without text vocabulary unless the task opened a tokenizer (then of the indexer's shape); its code
+ * rows start from the indexer's where there is one. Sets layout and model. */
 int train_model_own(struct train *t, struct err *e);
 
 /* ---- a task: where samples come from ---- */

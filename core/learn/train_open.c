@@ -33,12 +33,6 @@ static void fill_defaults(struct train_options *o)
 {
     if (o->text_history)
         o->own = false;
-    fill_i32(&o->d_model, 64);
-    fill_i32(&o->d_ff, 4 * o->d_model);
-    fill_i32(&o->d_kv, 16);
-    fill_i32(&o->heads, 4);
-    fill_i32(&o->encoder_layers, 2);
-    fill_i32(&o->decoder_layers, 2);
     fill_i32(&o->max_history, 20);
     fill_i32(&o->max_tokens, o->task == TRAIN_RECOMMEND && o->text_history ? 256 : 32);
     fill_i32(&o->batch, 256);
@@ -261,48 +255,61 @@ static void start_rows(struct train *t, const float *rows, int32_t count, int32_
     free(p);
 }
 
-static int start_from_indexer(struct train *t, struct err *e)
+static void start_from_indexer(struct train *t, struct t5 *indexer, const struct code_layout *learned)
 {
-    struct code_layout learned;
-    struct t5 *indexer = model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, &learned, NULL, e);
-    if (indexer == NULL)
-        return -1;
-    if (lies_alike(t, &learned)) {
-        const struct t5_tensor *shared = t5_tensor_find(indexer, "shared.weight");
-        int32_t count = code_layout_total(&learned);
-        size_t cells = (size_t)count * (size_t)shared->cols;
-        float *rows = xcalloc(cells, sizeof *rows);
-        t->be->read(rows, t5_master(indexer) + shared->offset + (int64_t)learned.base * shared->cols, cells * sizeof *rows);
-        start_rows(t, rows, count, shared->cols);
-        free(rows);
-    }
-    t5_free(indexer);
-    return 0;
+    const struct t5_tensor *shared = t5_tensor_find(indexer, "shared.weight");
+    int32_t count = code_layout_total(learned);
+    size_t cells = (size_t)count * (size_t)shared->cols;
+    float *rows = xcalloc(cells, sizeof *rows);
+    t->be->read(rows, t5_master(indexer) + shared->offset + (int64_t)learned->base * shared->cols, cells * sizeof *rows);
+    start_rows(t, rows, count, shared->cols);
+    free(rows);
+}
+
+/* The options' shape; what they leave open is the indexer's for a model that reads text, else small. */
+static struct t5_config own_config(struct train *t, const struct t5 *indexer)
+{
+    struct t5_config c = {.d_model = 64, .d_ff = 256, .d_kv = 16, .heads = 4, .encoder_layers = 2, .decoder_layers = 2,
+                          .vocab = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
+    if (t->tokenizer != NULL && indexer != NULL)
+        c = *t5_config_of(indexer);
+    else if (t->tokenizer != NULL)
+        c.vocab = tokenizer_size(t->tokenizer);
+    if (t->o.d_model > 0)
+        c.d_ff = 4 * t->o.d_model;
+    fill_i32(&t->o.d_model, c.d_model);
+    fill_i32(&t->o.d_ff, c.d_ff);
+    fill_i32(&t->o.d_kv, c.d_kv);
+    fill_i32(&t->o.heads, c.heads);
+    fill_i32(&t->o.encoder_layers, c.encoder_layers);
+    fill_i32(&t->o.decoder_layers, c.decoder_layers);
+    c.d_model = t->o.d_model;
+    c.d_ff = t->o.d_ff;
+    c.d_kv = t->o.d_kv;
+    c.heads = t->o.heads;
+    c.encoder_layers = t->o.encoder_layers;
+    c.decoder_layers = t->o.decoder_layers;
+    c.dropout = (float)t->o.dropout;
+    return c;
 }
 
 int train_model_own(struct train *t, struct err *e)
 {
     struct code_layout learned = {0};
-    bool indexer = model_file_has(t->bundle, "indexer");
-    if (indexer && model_file_layout(t->bundle, "indexer", &learned, e) != 0)
-        return -1;
-    lay_out(t, 2, &learned);
-    struct t5_config config = {.vocab = 2,
-                               .codes = code_layout_total(&t->layout),
-                               .d_model = t->o.d_model,
-                               .d_kv = t->o.d_kv,
-                               .d_ff = t->o.d_ff,
-                               .heads = t->o.heads,
-                               .encoder_layers = t->o.encoder_layers,
-                               .decoder_layers = t->o.decoder_layers,
-                               .buckets = 32,
-                               .max_distance = 128,
-                               .eps = 1e-6f,
-                               .dropout = (float)t->o.dropout,
-                               .scale_output = true};
-    if (init_model(t, &config, e) != 0)
-        return -1;
-    return indexer ? start_from_indexer(t, e) : 0;
+    struct t5 *indexer = NULL;
+    if (model_file_has(t->bundle, "indexer")) {
+        indexer = model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, &learned, NULL, e);
+        if (indexer == NULL)
+            return -1;
+    }
+    struct t5_config config = own_config(t, indexer);
+    lay_out(t, config.vocab, &learned);
+    config.codes = code_layout_total(&t->layout);
+    int rc = init_model(t, &config, e);
+    if (rc == 0 && indexer != NULL && lies_alike(t, &learned))
+        start_from_indexer(t, indexer, &learned);
+    t5_free(indexer);
+    return rc;
 }
 
 /* ---- validation ---- */
