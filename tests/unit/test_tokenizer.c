@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include <cjson/cJSON.h>
+
 #include <pthread.h>
 #include <unistd.h>
 
@@ -418,8 +420,70 @@ static void test_document_id(void **state)
     expect_bad_id("\xed\xa0\x80", 3, "not UTF-8 at byte 1");
 }
 
-int main(void)
+/* ---- a real model: a folder with spiece.model and tokenization.json, a list of {"name", "text", "ids" with EOS} ---- */
+
+/* cJSON's strings end at a NUL, so U+0000 travels as U+E000 and is put back in the text; returns the text's size. */
+static void hide_nul(char *json)
 {
+    for (char *at = json; (at = strstr(at, "\\u0000")) != NULL;)
+        memcpy(at, "\\ue000", 6);
+}
+static size_t restore_nul(char *text)
+{
+    size_t out = 0, size = strlen(text);
+    for (size_t i = 0; i < size; i++) {
+        bool nul = i + 2 < size && !memcmp(text + i, "\xee\x80\x80", 3);
+        text[out++] = nul ? '\0' : text[i];
+        i += nul ? 2 : 0;
+    }
+    return out;
+}
+
+static void check_reference(struct tokenizer *t, const cJSON *one)
+{
+    int32_t ids[ROOM];
+    char *text = cJSON_GetStringValue(cJSON_GetObjectItem(one, "text"));
+    const cJSON *want = cJSON_GetObjectItem(one, "ids"), *id;
+    int32_t count = tokenizer_encode(t, text, restore_nul(text), ids, ROOM, true, NULL), at = 0;
+    if (count != cJSON_GetArraySize(want))
+        fail_msg("%s: %d ids, expected %d", cJSON_GetStringValue(cJSON_GetObjectItem(one, "name")), count, cJSON_GetArraySize(want));
+    cJSON_ArrayForEach(id, want)
+    {
+        if (ids[at] != (int32_t)cJSON_GetNumberValue(id))
+            fail_msg("%s: id %d is %d, expected %g", cJSON_GetStringValue(cJSON_GetObjectItem(one, "name")), at, ids[at], cJSON_GetNumberValue(id));
+        at++;
+    }
+}
+
+static void test_reference_texts(void **state)
+{
+    struct err e = {0};
+    char *model_path = path_join(*state, "spiece.model"), *texts = path_join(*state, "tokenization.json");
+    size_t size;
+    char *json = file_read(texts, 1 << 24, &size, &e);
+    struct tokenizer *t = tokenizer_open(model_path, &e);
+    assert_non_null(t);
+    assert_non_null(json);
+    hide_nul(json);
+    cJSON *list = cJSON_ParseWithLength(json, size), *one;
+    assert_true(cJSON_GetArraySize(list) > 0);
+    cJSON_ArrayForEach(one, list)
+        check_reference(t, one);
+    print_message("%d texts\n", cJSON_GetArraySize(list));
+    cJSON_Delete(list);
+    free(json);
+    tokenizer_close(t);
+    free(texts);
+    free(model_path);
+}
+
+/* Without an argument: all of the above. With the folder of a real model: its texts. */
+int main(int argc, char **argv)
+{
+    if (argc > 1) {
+        const struct CMUnitTest reference[] = {cmocka_unit_test_prestate(test_reference_texts, argv[1])};
+        return cmocka_run_group_tests(reference, NULL, NULL);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_training),         cmocka_unit_test(test_training_errors), cmocka_unit_test(test_at_most),
         cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_room_and_eos),    cmocka_unit_test(test_long_text),
