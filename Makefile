@@ -2,7 +2,8 @@
 #
 # One program (build/semindex) from four folders: server -> core -> kernels, schema read by all. Every .c of a folder is compiled; nothing is
 # listed twice. Variables a person may set: BUILD (output folder), SAN (sanitizers), CFLAGS, PREFIX, DESTDIR, DATA, FIXTURES, CHECK,
-# EMU=1 (the CUDA backend's kernels compiled for this processor as device "cuda", in bf16) or EMU=f32 (the same in single precision).
+# EMU=1 (the CUDA backend's kernels compiled for this processor as device "cuda", in bf16) or EMU=f32 (the same in single precision),
+# CUDA=auto (build/semindex-cuda.so too where nvcc is found), 0, 1 (nvcc must be there) or f32 (in single precision), NVCC, CUDA_ARCHS.
 
 BUILD   ?= build$(if $(EMU),-emu$(if $(filter f32,$(EMU)),-f32))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 PREFIX  ?= /usr/local
@@ -31,7 +32,9 @@ ifneq ($(findstring clang,$(CC)),)
 WARN    += -Wno-unknown-pragmas -Wno-psabi
 endif
 EMUFLAGS := $(if $(EMU),-DSEMINDEX_EMU $(if $(filter f32,$(EMU)),-DSEMINDEX_CUDA_F32))
-ALLFLAGS := -D_GNU_SOURCE $(EMUFLAGS) -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(KERNEL_CC),,$(SANFLAGS))
+# What a module's table must agree on: the checksum of the header that describes it.
+ABI     := -DSEMINDEX_BACKEND_ABI=$(firstword $(shell cksum < kernels/backend.h))u
+ALLFLAGS := -D_GNU_SOURCE $(EMUFLAGS) $(ABI) -DSEMINDEX_VERSION='"$(VERSION)"' -fno-omit-frame-pointer -fstack-protector-strong -pthread $(PKG_CFLAGS) $(if $(KERNEL_CC),,$(SANFLAGS))
 # Sums may be reordered into vector lanes in the numeric loops, and only there. KERNEL_CC: a compiler for these alone, without sanitizers
 # (the fuzz build is clang's, and their vector code is for gcc).
 MATHFLAGS := -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros
@@ -45,11 +48,31 @@ archive = $(BUILD)/lib/$(subst /,_,$(1)).a
 LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
 UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 
+# The CUDA module, loaded by the program when a person asks for the device. A sanitizer, fuzz or emulated build has none unless CUDA=1 says so.
+CUDA    ?= $(if $(EMU)$(SAN)$(KERNEL_CC),0,auto)
+NVCC    ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCHS ?= 80 90 100
+ifeq ($(filter $(CUDA),auto 0 1 f32),)
+$(error CUDA=$(CUDA): must be auto, 0, 1 or f32)
+endif
+ifneq ($(filter $(CUDA),1 f32),)
+ifeq ($(NVCC),)
+$(error CUDA=$(CUDA): nvcc is neither on PATH nor in /usr/local/cuda/bin; NVCC=/path/to/nvcc says where it is)
+endif
+endif
+MODULE  := $(if $(filter-out 0,$(CUDA)),$(if $(NVCC),$(BUILD)/semindex-cuda.so))
+CUDA_OBJECTS := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernels/cuda/*.cu)) $(BUILD)/cuda/bucket.o
+# Machine code for each architecture, and PTX of the last for those to come.
+NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if $(filter f32,$(CUDA)),-DSEMINDEX_CUDA_F32) \
+  $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
+  -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow,-Werror
+
 .DEFAULT_GOAL := all
 .PHONY: all help deps test test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
 .SECONDARY:
 
-all: $(BUILD)/semindex ## build the program (build/semindex)
+all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -102,6 +125,18 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.c.o $(LIBS)
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.c.o $(LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) -fsanitize=fuzzer,address $< -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@
+
+$(BUILD)/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(Q)$(if $(V),,echo "  NVCC $<";) $(NVCC) $(NVFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+
+$(BUILD)/cuda/%.o: kernels/%.c
+	@mkdir -p $(@D)
+	$(Q)$(if $(V),,echo "  CC   $< (module)";) $(CC) -std=c17 -O2 -fPIC -fvisibility=hidden $(WARN) -MMD -MP -c $< -o $@
+
+# The runtime is linked in, cuBLASLt is found when the module is loaded; nothing but the module's table is visible.
+$(BUILD)/semindex-cuda.so: $(CUDA_OBJECTS)
+	$(Q)$(if $(V),,echo "  LINK $@";) $(NVCC) -shared --cudart static $^ -lcublasLt -Xlinker --exclude-libs=ALL,-z,defs,-z,relro,-z,now -o $@
 
 deps: ## install the Debian packages that build and tests need (asks first)
 	@deploy/install-deps.sh build test
@@ -161,8 +196,9 @@ soak: $(BUILD)/semindex $(BUILD)/tests/test_catalog_kill ## the long forms of th
 	python3 tests/system/test_kill.py $(BUILD)/semindex - 50
 	python3 tests/system/test_kill_learn.py $(BUILD)/semindex --kills 20
 
-install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the systemd unit and its config file
+install: all ## install under $(DESTDIR)$(PREFIX), with the CUDA module if built, the systemd unit and its config file
 	install -D -m 755 $(BUILD)/semindex $(DESTDIR)$(PREFIX)/bin/semindex
+	$(if $(MODULE),install -D -m 644 $(MODULE) $(DESTDIR)$(PREFIX)/lib/semindex/semindex-cuda.so)
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/semindex|$(PREFIX)/bin/semindex|' deploy/semindex.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/semindex.service
 	install -D -m 644 deploy/semindex.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/semindex.conf
@@ -171,4 +207,4 @@ install: $(BUILD)/semindex ## install under $(DESTDIR)$(PREFIX), with the system
 clean: ## remove what make built
 	rm -rf build build-*
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/cuda -name '*.d' 2>/dev/null)

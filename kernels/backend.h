@@ -102,14 +102,14 @@ struct attention_grad {
 /* T5's relative position bucket of distance = key position - query position. Source: Raffel et al. 2020, section 2.1; 32 buckets, 128. */
 int32_t attention_bucket(int32_t distance, bool bidirectional, int32_t buckets, int32_t max_distance);
 
-/* One cached decode step of self-attention: live row r at position `position` attends the positions 0..position of its own ancestors.
- * The cache is [positions, capacity, heads * width]; anc[p * capacity + r] = the row of position p's cache that r descends from
- * (anc[position * capacity + r] = r). Keys and values are never moved. Bias: causal buckets. */
+/* One cached decode step of self-attention: live row r at position `position` puts its own key and value into the cache, at [position, r],
+ * and attends the positions 0..position of its own ancestors. The cache is [positions, capacity, heads * width]; anc[p * capacity + r] = the
+ * row of position p's cache that r descends from (anc[position * capacity + r] = r). What is cached is never moved. Bias: causal buckets. */
 struct decode_attention {
     int32_t heads, width, n, position, capacity;
-    const struct act *q; /* [n, q_stride] */
-    int32_t q_stride;
-    const struct act *k_cache, *v_cache;
+    const struct act *q, *k, *v; /* [n, stride]: of the new position; no part of the caches */
+    int32_t q_stride, kv_stride;
+    struct act *k_cache, *v_cache; /* page `position` is written */
     const int32_t *anc;
     const float *bias; /* [buckets, heads] */
     int32_t buckets, max_distance;
@@ -235,11 +235,15 @@ struct adamw {
     int64_t step;    /* from 1 */
 };
 
+struct recording; /* work put down once and replayed by a device */
+
 struct backend {
     const char *name;   /* "cpu" */
     const char *device; /* what a person reads in /info */
 
     /* memory */
+    size_t act_bytes;                       /* of one activation element */
+    size_t (*memory_free)(size_t *total);   /* bytes free and in all; NULL: memory is the machine's, and nobody reckons */
     void *(*alloc)(size_t bytes); /* zeroed; NULL when there is none */
     void (*release)(void *memory);
     struct act *(*act_alloc)(int64_t elements);
@@ -303,11 +307,31 @@ struct backend {
     /* optimiser, over flat f32 blocks */
     double (*sum_squares)(const float *x, int64_t n);
     void (*adamw)(float *w, const float *grad, float *m, float *v, int64_t n, const struct adamw *a);
+
+    /* Recordings (NULL where calls run at once): ops called between begin and end are put down instead of run; replay runs them on what memory
+     * then holds. Only ops, zero and act_zero may be called in between; sum_squares, which returns a number, may not. */
+    int (*record_begin)(void);
+    struct recording *(*record_end)(void); /* NULL: the device refused; the ops have not run */
+    void (*replay)(const struct recording *r);
+    void (*record_free)(struct recording *r); /* NULL is fine */
+
+    /* A device that fails while it runs ends the process with exit code 70, after one line on standard error and this call (NULL: none). It is
+     * made on the thread that met the fault, which must not call the backend again. NULL where nothing can fail. */
+    void (*on_fault)(void (*handler)(const char *line));
 };
 
-/* The backend by name ("cpu", "auto"). threads 0 = all processors. Returns NULL with a reason in message when it cannot be had. May be
- * called again with the same name; the thread count of the first call stays. */
+/* The backend by name: "cpu", "cuda", "cuda:1" (the device's number), "auto" (cuda where it opens, else cpu). threads: of cpu, 0 = all
+ * processors. NULL with a reason in message when it cannot be had. Else message is "", or says why auto did not take cuda. May be called
+ * again with the same name; the thread count of the first call stays. */
 const struct backend *backend_open(const char *name, int threads, char *message, size_t message_size);
+
+/* A backend that is loaded when asked for: the one symbol, "semindex_backend_module", of its shared object. The program takes it only when
+ * abi and size are its own: both were built from the same backend.h. */
+struct backend_module {
+    uint32_t abi; /* SEMINDEX_BACKEND_ABI: checksum of backend.h */
+    uint32_t size; /* of struct backend */
+    const struct backend *(*open)(int index, char *message, size_t message_size);
+};
 
 /* The plain f64-accumulating backend of the conformance test lives in tests/unit; it is no product backend. */
 

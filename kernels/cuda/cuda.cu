@@ -1,4 +1,8 @@
-/* cuda.cu: opens the cuda backend and fills its table. */
+/* cuda.cu: opens the cuda backend, fills its table, and is the one door of semindex-cuda.so.
+ *
+ * The table is a constant; only the device's name is written, by open. Recordings and faults are the platform's own functions, so the real
+ * device and the emulation fill the same table. The module's one visible symbol carries the checksum of backend.h that it was built from: a
+ * program built from another one must not call through this table. The bucket tables, which several ops read, are made here, too. */
 #include "cuda.h"
 
 #include <string.h>
@@ -8,6 +12,8 @@ static char device_name[96];
 static const struct backend table = {
     .name = "cuda",
     .device = device_name,
+    .act_bytes = sizeof(real),
+    .memory_free = platform_memory,
     .alloc = cuda_alloc,
     .release = cuda_release,
     .act_alloc = cuda_act_alloc,
@@ -49,6 +55,11 @@ static const struct backend table = {
     .beam_step = cuda_beam_step,
     .sum_squares = cuda_sum_squares,
     .adamw = cuda_adamw,
+    .record_begin = platform_record_begin,
+    .record_end = platform_record_end,
+    .replay = platform_replay,
+    .record_free = platform_record_free,
+    .on_fault = platform_on_fault,
 };
 
 const uint8_t *cuda_bucket_table(bool bidirectional, int32_t buckets, int32_t max_distance)
@@ -85,3 +96,8 @@ const struct backend *cuda_backend_open(int index, char *message, size_t message
         return NULL;
     return &table;
 }
+
+#ifndef SEMINDEX_EMU
+extern "C" __attribute__((visibility("default"))) const struct backend_module semindex_backend_module;
+const struct backend_module semindex_backend_module = {SEMINDEX_BACKEND_ABI, sizeof(struct backend), cuda_backend_open};
+#endif

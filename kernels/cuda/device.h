@@ -97,13 +97,13 @@ static __device__ __forceinline__ void store4(bf16 *p, int64_t i, four v)
     const __nv_bfloat162 a = __floats2bfloat162_rn(v.x, v.y), b = __floats2bfloat162_rn(v.z, v.w);
     *reinterpret_cast<uint2 *>(p + i) = make_uint2(*reinterpret_cast<const uint32_t *>(&a), *reinterpret_cast<const uint32_t *>(&b));
 }
-extern cudaStream_t platform_stream;
+cudaStream_t platform_stream(void); /* runtime.cu: the one stream, on a thread's first call also its device */
 static inline dim3 dim_of(int64_t x, int64_t y = 1, int64_t z = 1) { return dim3((unsigned)x, (unsigned)y, (unsigned)z); }
 void launch_note(const char *kernel, struct cost cost); /* runtime.cu: counts, and turns a launch error into a fault */
 #define LAUNCH_NAME(...) __VA_ARGS__
 #define LAUNCH(kernel, blocks, threads_, cost_, ...)                                      \
     do {                                                                                  \
-        LAUNCH_NAME kernel <<<(blocks), (threads_), 0, platform_stream>>>(__VA_ARGS__);   \
+        LAUNCH_NAME kernel <<<(blocks), (threads_), 0, platform_stream()>>>(__VA_ARGS__);   \
         launch_note(#kernel, cost_);                                                      \
     } while (0)
 #endif

@@ -65,10 +65,10 @@ struct cost {
 };
 
 /* Counters over all launches since the last reset: the emulation fills all of it, the device only `launches`. */
-struct platform_totals {
+struct platform_counts {
     int64_t launches;
     double bytes, operations; /* as declared */
 };
-void platform_totals(struct platform_totals *out, bool reset);
+void platform_totals(struct platform_counts *out, bool reset);
 
 #endif
