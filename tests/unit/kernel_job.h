@@ -1,8 +1,10 @@
 /* kernel_job.h: one run of one op on one shape: its tensors in double (reference), in f32 (host) and in backend memory.
  *
- * Inputs and outputs are numbered. `kinds` of an op say for each whether it is an activation ('a') or f32 backend memory ('m'); a capital
- * letter for an input means that its gradient is "+=" (it is then started from noise, which is taken off again), a small one "=" (started
- * from rubbish that must vanish). Everything is drawn from a fixed seed. */
+ * Inputs and outputs are numbered. `kinds` of an op say for each whether it is an activation ('a'), the master of a weight ('w') or other f32
+ * backend memory ('m'); a capital letter for an input means that its gradient is "+=" (it is then started from noise, which is taken off
+ * again), a small one "=" (started from rubbish that must vanish). Everything is drawn from a fixed seed. References read host memory only:
+ * backend memory may lie on a device. What a backend with bf16 activations gets is rounded to bf16 for the reference, too; kernel_tolerance.h
+ * says what may then remain. */
 #ifndef SEMINDEX_KERNEL_JOB_H
 #define SEMINDEX_KERNEL_JOB_H
 
@@ -18,6 +20,7 @@
 #include <string.h>
 
 #include "../../kernels/backend.h"
+#include "kernel_tolerance.h"
 
 enum { SLOTS = 6, DIMS = 6 };
 
@@ -45,9 +48,10 @@ struct job {
     float *in_mem[SLOTS], *out_mem[SLOTS], *din_mem[SLOTS], *dout_mem[SLOTS];
     double *dout64, *noise[SLOTS];
     int32_t *ints[SLOTS];  /* backend memory made by size() */
-    struct rows rows[2];
+    int32_t *host[SLOTS];  /* the same on the host */
+    struct rows rows[2], host_rows[2];
     struct weight weight;  /* if the op has one */
-    void *extra[SLOTS];    /* more backend memory */
+    void *extra[SLOTS], *host_extra[SLOTS]; /* more backend memory, and the same on the host */
 };
 
 static double draw(struct job *j)
@@ -63,11 +67,41 @@ static int32_t draw_below(struct job *j, int32_t n)
     return (int32_t)(mix64(j->seed, j->drawn++) % (uint64_t)n);
 }
 
+/* x as the backend stores it in an activation. */
+static double as_stored(const struct job *j, double x)
+{
+    float f = (float)x;
+    uint32_t bits;
+    if (j->be->act_bytes == sizeof f)
+        return f;
+    memcpy(&bits, &f, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void round_tensor(const struct job *j, char kind, double *x, int64_t n)
+{
+    for (int64_t i = 0; i < n && tolower(kind) != 'm'; i++)
+        x[i] = as_stored(j, x[i]);
+}
+
 static int32_t *make_ints(struct job *j, int slot, const int32_t *host, int64_t n)
 {
+    free(j->host[slot]);
+    j->host[slot] = malloc((size_t)(n + 1) * sizeof(int32_t));
+    memcpy(j->host[slot], host, (size_t)n * sizeof(int32_t));
     j->ints[slot] = j->be->alloc((size_t)(n + 1) * sizeof(int32_t));
     j->be->write(j->ints[slot], host, (size_t)n * sizeof(int32_t));
     return j->ints[slot];
+}
+
+static void make_extra(struct job *j, int slot, const void *host, size_t bytes)
+{
+    j->extra[slot] = j->be->alloc(bytes + 64);
+    j->host_extra[slot] = calloc(1, bytes + 64);
+    memcpy(j->host_extra[slot], host, bytes);
+    j->be->write(j->extra[slot], host, bytes);
 }
 
 /* Row patterns: lengths, ending at -1. */
@@ -81,7 +115,9 @@ static struct rows make_rows(struct job *j, int slot, int pattern, int32_t plus)
         offsets[count + 1] = offsets[count] + patterns[pattern][count] + plus;
         longest = patterns[pattern][count] + plus > longest ? patterns[pattern][count] + plus : longest;
     }
-    return (struct rows){count, offsets[count], longest, make_ints(j, slot, offsets, count + 1)};
+    struct rows r = {count, offsets[count], longest, make_ints(j, slot, offsets, count + 1)};
+    j->host_rows[slot] = (struct rows){count, offsets[count], longest, j->host[slot]};
+    return r;
 }
 
 static void put_tensor(struct job *j, char kind, const double *x, int64_t n, struct act **act, float **mem)
@@ -128,8 +164,10 @@ static void job_open(struct job *j, const struct backend *be, const struct op *o
     for (int i = 0; op->in[i]; i++) {
         if (!j->in64[i])
             j->in64[i] = fresh(j, j->in_size[i], 1.0);
+        round_tensor(j, op->in[i], j->in64[i], j->in_size[i]);
         put_tensor(j, op->in[i], j->in64[i], j->in_size[i], &j->in_act[i], &j->in_mem[i]);
         j->noise[i] = fresh(j, j->in_size[i], 1.0);
+        round_tensor(j, tolower(op->in[i]) == 'w' ? 'm' : op->in[i], j->noise[i], j->in_size[i]);
         put_tensor(j, op->in[i], j->noise[i], j->in_size[i], &j->din_act[i], &j->din_mem[i]);
     }
     for (int i = 0; op->out[i]; i++) {
@@ -139,6 +177,7 @@ static void job_open(struct job *j, const struct backend *be, const struct op *o
     j->dout64 = fresh(j, j->out_size[0], 1.0);
     if (op->loss)
         j->dout64[0] = 1.0;
+    round_tensor(j, op->out[0], j->dout64, j->out_size[0]);
     put_tensor(j, op->out[0], j->dout64, j->out_size[0], &j->dout_act[0], &j->dout_mem[0]);
 }
 
@@ -152,6 +191,8 @@ static void job_close(struct job *j)
         free(j->in64[i]);
         free(j->out64[i]);
         free(j->noise[i]);
+        free(j->host[i]);
+        free(j->host_extra[i]);
     }
     free(j->dout64);
 }
@@ -170,16 +211,31 @@ static void complain(const struct job *j, const char *what, int slot, double err
              j->s[5], error, bound);
 }
 
-static void check_outputs(struct job *j, double tolerance)
+/* Bounds of one tensor: |error of element i| <= base + relative * |value i|. */
+struct bound {
+    double base, relative;
+};
+
+static struct bound bound_of(const struct job *j, char kind, double scale, double rounds, double spread, double mem)
 {
+    double u = j->be->act_bytes == sizeof(float) ? 0.0 : tolerance_unit;
+    bool act = tolower(kind) == 'a';
+    return (struct bound){(tolerance_f32 + u * (act ? spread : mem)) * scale, act ? u * rounds : 0.0};
+}
+
+static void check_outputs(struct job *j)
+{
+    const struct tolerance *t = tolerance_of(j->op->name);
+    assert_non_null(t);
     for (int o = 0; j->op->out[o]; o++) {
-        double *y = get_tensor(j, j->op->out[o], j->out_act[o], j->out_mem[o], j->out_size[o]), worst = 0;
-        double bound = tolerance * fmax(largest(j->out64[o], j->out_size[o]), 0.01);
-        for (int64_t i = 0; i < j->out_size[o]; i++)
-            worst = isfinite(y[i]) ? fmax(worst, fabs(y[i] - j->out64[o][i])) : INFINITY;
+        double *y = get_tensor(j, j->op->out[o], j->out_act[o], j->out_mem[o], j->out_size[o]);
+        struct bound b = bound_of(j, j->op->out[o], fmax(largest(j->out64[o], j->out_size[o]), 0.01), t->rounds, t->spread, 0);
+        for (int64_t i = 0; i < j->out_size[o]; i++) {
+            double most = b.base + b.relative * fabs(j->out64[o][i]);
+            if (!(fabs(y[i] - j->out64[o][i]) <= most)) /* also what is not finite */
+                complain(j, "output", o, fabs(y[i] - j->out64[o][i]), most);
+        }
         free(y);
-        if (!(worst <= bound))
-            complain(j, "output", o, worst, bound);
     }
 }
 
@@ -198,31 +254,47 @@ static double moved(struct job *j, int slot, const double *direction, int64_t at
     return sum;
 }
 
-/* Gradient of input `slot` against central differences: along one random direction, and element by element (a sample of them). */
-static void check_gradient(struct job *j, int slot, double tolerance)
+/* The gradient as the backend has it, "+=" with what was there taken off again; bound[i] is what element i may be off by. */
+static double *read_gradient(struct job *j, int slot, double *bound)
 {
+    const struct tolerance *t = tolerance_of(j->op->name);
+    char kind = j->op->in[slot];
     int64_t n = j->in_size[slot];
-    double *g = get_tensor(j, j->op->in[slot], j->din_act[slot], j->din_mem[slot], n), *direction = fresh(j, n, 1.0);
-    double along = 0, spread = 0, step = 1e-5;
-    if (isupper(j->op->in[slot]))
+    double *g = get_tensor(j, kind, j->din_act[slot], j->din_mem[slot], n);
+    for (int64_t i = 0; i < n; i++)
+        bound[i] = fabs(g[i]);
+    if (isupper(kind))
         for (int64_t i = 0; i < n; i++)
             g[i] -= j->noise[slot][i];
-    double bound = tolerance * fmax(largest(g, n), isupper(j->op->in[slot]) ? 1.0 : 0.1);
+    struct bound b = bound_of(j, kind, fmax(largest(g, n), isupper(kind) ? 1.0 : 0.1), t->grad_rounds, t->grad_spread, t->grad_mem);
+    for (int64_t i = 0; i < n; i++)
+        bound[i] = b.base + b.relative * bound[i];
+    return g;
+}
+
+/* Gradient of input `slot` against central differences: along one random direction, and element by element (a sample of them). Errors of
+ * elements are independent, so the error along a direction is bounded by three times the root of their squares. */
+static void check_gradient(struct job *j, int slot)
+{
+    int64_t n = j->in_size[slot];
+    double *bound = malloc((size_t)(n + 1) * sizeof *bound), *g = read_gradient(j, slot, bound), *direction = fresh(j, n, 1.0);
+    double along = 0, spread = 0, step = 1e-5;
     for (int64_t i = 0; i < n; i++) {
         along += g[i] * direction[i];
-        spread += direction[i] * direction[i];
+        spread += bound[i] * bound[i] * direction[i] * direction[i];
     }
     double truth = (moved(j, slot, direction, 0, step) - moved(j, slot, direction, 0, -step)) / (2 * step);
-    if (n > 0 && !(fabs(along - truth) <= bound * 3 * sqrt(spread)))
-        complain(j, "gradient along a direction", slot, fabs(along - truth), bound * 3 * sqrt(spread));
+    if (n > 0 && !(fabs(along - truth) <= 3 * sqrt(spread)))
+        complain(j, "gradient along a direction", slot, fabs(along - truth), 3 * sqrt(spread));
     int64_t samples = n < 24 ? n : n > 3000 ? 6 : 24;
     for (int64_t k = 0; k < samples; k++) {
         int64_t at = samples == n ? k : draw_below(j, (int32_t)n);
         double exact = (moved(j, slot, NULL, at, step) - moved(j, slot, NULL, at, -step)) / (2 * step);
-        if (!(fabs(exact - g[at]) <= bound))
-            complain(j, "gradient", slot, fabs(exact - g[at]), bound);
+        if (!(fabs(exact - g[at]) <= bound[at]))
+            complain(j, "gradient", slot, fabs(exact - g[at]), bound[at]);
     }
     free(g);
+    free(bound);
     free(direction);
 }
 

@@ -33,7 +33,7 @@ static void embed_size(struct job *j)
 static void embed_reference(struct job *j)
 {
     for (int64_t i = 0; i < j->out_size[0]; i++)
-        j->out64[0][i] = j->in64[0][j->ints[0][i / j->s[1]] * j->s[1] + i % j->s[1]] * ref_keep(drop_of(j, 3), (uint64_t)i);
+        j->out64[0][i] = j->in64[0][j->host[0][i / j->s[1]] * j->s[1] + i % j->s[1]] * ref_keep(drop_of(j, 3), (uint64_t)i);
 }
 static void embed_forward(struct job *j)
 {
@@ -115,10 +115,10 @@ static void pool_size(struct job *j)
 static void pool_reference(struct job *j)
 {
     memset(j->out64[0], 0, (size_t)j->out_size[0] * sizeof(double));
-    for (int b = 0; b < j->rows[0].count; b++)
-        for (int i = j->rows[0].offsets[b]; i < j->rows[0].offsets[b + 1]; i++)
+    for (int b = 0; b < j->host_rows[0].count; b++)
+        for (int i = j->host_rows[0].offsets[b]; i < j->host_rows[0].offsets[b + 1]; i++)
             for (int c = 0; c < j->s[1]; c++)
-                j->out64[0][b * j->s[1] + c] += j->in64[0][i * j->s[1] + c] / (j->rows[0].offsets[b + 1] - j->rows[0].offsets[b]);
+                j->out64[0][b * j->s[1] + c] += j->in64[0][i * j->s[1] + c] / (j->host_rows[0].offsets[b + 1] - j->host_rows[0].offsets[b]);
 }
 static void pool_forward(struct job *j)
 {
@@ -207,7 +207,7 @@ static void flags_reference(struct job *j)
     for (int64_t i = 0; i < j->in_size[0]; i++) {
         j->out64[2][i] = j->in64[0][i];
         for (int r = 0; r < j->s[2]; r++)
-            j->out64[2][i] += (double)(float)j->out64[0][i / j->s[1] * j->s[2] + r] * j->in64[1][r * j->s[1] + i % j->s[1]];
+            j->out64[2][i] += as_stored(j, j->out64[0][i / j->s[1] * j->s[2] + r]) * j->in64[1][r * j->s[1] + i % j->s[1]];
     }
 }
 static void flags_forward(struct job *j)
@@ -269,6 +269,8 @@ static struct attention attention_of(const struct job *j)
 static void attention_reference(struct job *j)
 {
     struct attention a = attention_of(j);
+    a.q_rows = j->host_rows[0];
+    a.k_rows = j->host_rows[1];
     ref_attention(&a, j->out64[0], j->out64[1], j->in64[0], j->in64[1], j->in64[2], j->s[4] & 1 ? j->in64[3] : NULL);
 }
 static void attention_forward(struct job *j)
@@ -285,12 +287,13 @@ static void attention_backward(struct job *j)
     j->be->attention_backward(&a, &g);
 }
 
-/* ---- decode attention: n, heads, width, position; capacity n + 2; in: q, k cache, v cache, bias; checks the ancestor table too ---- */
+/* ---- decode attention: n, heads, width, position; capacity n + 2; in: q | k | v, k cache, v cache, bias; out: y, k cache, v cache; checks
+ * the ancestor table too ---- */
 static void decode_size(struct job *j)
 {
     int32_t n = j->s[0], capacity = n + 2, at = (j->s[3] + 1) * capacity, parent[64], width = j->s[1] * j->s[2];
-    j->in_size[0] = n * (width + 5);
-    j->in_size[1] = j->in_size[2] = at * width;
+    j->in_size[0] = n * (3 * width + 5);
+    j->in_size[1] = j->in_size[2] = j->out_size[1] = j->out_size[2] = at * width;
     j->in_size[3] = 32 * j->s[1];
     j->out_size[0] = n * width;
     for (int i = 0; i < 2; i++)
@@ -303,39 +306,57 @@ static void decode_size(struct job *j)
         j->be->release(j->ints[2]);
         j->ints[2] = NULL;
     }
+    j->host[0] = malloc((size_t)at * sizeof(int32_t));
+    j->be->read(j->host[0], j->ints[j->s[3] % 2], (size_t)at * sizeof(int32_t));
 }
 static struct decode_attention decode_of(const struct job *j)
 {
-    int32_t n = j->s[0];
-    return (struct decode_attention){j->s[1], j->s[2], n, j->s[3], n + 2, j->in_act[0], j->s[1] * j->s[2] + 5, j->in_act[1], j->in_act[2],
+    int32_t n = j->s[0], width = j->s[1] * j->s[2];
+    return (struct decode_attention){j->s[1], j->s[2], n, j->s[3], n + 2, j->in_act[0], j->be->act_at(j->in_act[0], width),
+                                     j->be->act_at(j->in_act[0], 2 * width), 3 * width + 5, 3 * width + 5, j->out_act[1], j->out_act[2],
                                      j->ints[j->s[3] % 2], j->in_mem[3], 32, 128, j->out_act[0]};
+}
+/* The caches as the op leaves them: page `position` holds the new keys and values of rows 0..n-1. */
+static void decode_caches(struct job *j, const struct decode_attention *a)
+{
+    int32_t width = a->heads * a->width;
+    for (int part = 1; part <= 2; part++) {
+        double *cache = j->out64[part];
+        memcpy(cache, j->in64[part], (size_t)j->in_size[part] * sizeof *cache);
+        for (int r = 0; r < a->n; r++)
+            memcpy(cache + (a->position * a->capacity + r) * width, j->in64[0] + r * a->q_stride + part * width,
+                   (size_t)width * sizeof *cache);
+    }
 }
 static void decode_reference(struct job *j)
 {
     struct decode_attention a = decode_of(j);
     int32_t width = a.heads * a.width;
     double s[64];
+    decode_caches(j, &a);
     for (int r = 0; r < a.n; r++)
         for (int h = 0; h < a.heads; h++) {
-            const int32_t *anc = a.anc + r;
+            const int32_t *anc = j->host[0] + r;
             for (int p = 0; p <= a.position; p++) {
                 s[p] = j->in64[3][attention_bucket(p - a.position, false, 32, 128) * a.heads + h];
                 for (int c = 0; c < a.width; c++)
                     s[p] += j->in64[0][r * a.q_stride + h * a.width + c] *
-                            j->in64[1][(p * a.capacity + anc[p * a.capacity]) * width + h * a.width + c];
+                            j->out64[1][(p * a.capacity + anc[p * a.capacity]) * width + h * a.width + c];
             }
             ref_softmax(s, a.position + 1);
             for (int c = 0; c < a.width; c++) {
                 double *y = j->out64[0] + r * width + h * a.width + c;
                 *y = 0;
                 for (int p = 0; p <= a.position; p++)
-                    *y += s[p] * j->in64[2][(p * a.capacity + anc[p * a.capacity]) * width + h * a.width + c];
+                    *y += s[p] * j->out64[2][(p * a.capacity + anc[p * a.capacity]) * width + h * a.width + c];
             }
         }
 }
 static void decode_forward(struct job *j)
 {
     struct decode_attention a = decode_of(j);
+    for (int i = 1; i <= 2; i++)
+        j->be->dropout(j->out_act[i], j->in_act[i], j->in_size[i], (struct dropout){0, 0});
     j->be->decode_attention(&a);
 }
 
@@ -347,18 +368,16 @@ static void hint_size(struct job *j)
     j->rows[0] = make_rows(j, 0, j->s[0], 0);
     j->rows[1] = make_rows(j, 1, j->s[0], j->s[3]);
     for (int b = 0; b < j->rows[0].count; b++) {
-        int64_t m = j->rows[0].offsets[b + 1] - j->rows[0].offsets[b];
+        int64_t m = j->host_rows[0].offsets[b + 1] - j->host_rows[0].offsets[b];
         keys[b] = mix64(1, (uint64_t)b);
         masks[b + 1] = masks[b] + m * m;
     }
     uint8_t *visible = calloc((size_t)masks[j->rows[0].count] + 1, 1);
     for (int64_t i = 0; i < masks[j->rows[0].count]; i++)
         visible[i] = draw_below(j, 3) == 0;
-    for (int i = 0; i < 3; i++)
-        j->extra[i] = j->be->alloc((size_t)masks[j->rows[0].count] + 64);
-    j->be->write(j->extra[0], keys, (size_t)j->rows[0].count * sizeof *keys);
-    j->be->write(j->extra[1], masks, (size_t)j->rows[0].count * sizeof *masks);
-    j->be->write(j->extra[2], visible, (size_t)masks[j->rows[0].count]);
+    make_extra(j, 0, keys, (size_t)j->rows[0].count * sizeof *keys);
+    make_extra(j, 1, masks, (size_t)j->rows[0].count * sizeof *masks);
+    make_extra(j, 2, visible, (size_t)masks[j->rows[0].count]);
     free(visible);
     j->in_size[0] = j->rows[0].count * j->s[3] * stride;
     j->in_size[1] = j->in_size[2] = j->rows[1].total * (stride + 1);
@@ -377,6 +396,11 @@ static struct hint_attention hint_of(const struct job *j)
 static void hint_reference(struct job *j)
 {
     struct hint_attention a = hint_of(j);
+    a.text_rows = j->host_rows[0];
+    a.memory_rows = j->host_rows[1];
+    a.doc_key = j->host_extra[0];
+    a.visible_offsets = j->host_extra[1];
+    a.visible = a.visible ? j->host_extra[2] : NULL;
     ref_hint_attention(&a, j->out64[0], j->out64[1], j->in64[0], j->in64[1], j->in64[2], j->in64[3]);
 }
 static void hint_forward(struct job *j)
@@ -417,6 +441,8 @@ static struct head_loss loss_of(struct job *j)
 static void loss_reference(struct job *j)
 {
     struct head_loss a = loss_of(j);
+    a.pick = a.pick ? j->host[0] : NULL;
+    a.labels = j->host[1];
     j->weight.cols = j->s[1];
     j->out64[0][0] = ref_head_loss(&a, j->in64[0], j->in64[1], j->out64[1]);
 }
@@ -507,6 +533,9 @@ static struct contrastive contrastive_of(struct job *j)
 static void contrastive_reference(struct job *j)
 {
     struct contrastive a = contrastive_of(j);
+    a.anchors = j->host[0];
+    a.candidates = j->host[1];
+    a.offsets = j->host[2];
     j->out64[0][0] = ref_contrastive(&a, j->in64[0]);
 }
 static void contrastive_forward(struct job *j)
@@ -600,7 +629,7 @@ static void adamw_forward(struct job *j)
 
 /* ---- the table ---- */
 static const struct op ops[] = {
-    {"embed", "M", "a", embed_size, embed_reference, embed_forward, embed_backward, false,
+    {"embed", "W", "a", embed_size, embed_reference, embed_forward, embed_backward, false,
      {{1, 1, 1, 0}, {31, 33, 7, 0}, {257, 16, 300, 10}, {33, 257, 5, 50}}},
     {"gather scatter_add", "A", "a", embed_size, embed_reference, gather_forward, gather_backward, false,
      {{1, 1, 1, 0}, {31, 33, 7, 0}, {257, 64, 100, 0}, {33, 257, 5, 0}}},
@@ -613,25 +642,25 @@ static const struct op ops[] = {
      {{1, 1, 1, 0}, {1, 31, 0, 0}, {31, 33, 1, 0}, {33, 257, 1, 10}, {257, 64, 1, 50}, {2, 768, 0, 0}}},
     {"rmsnorm_backward", "AaM", "aa", norm_size_and_spare, norm_reference, norm_forward, norm_backward, false,
      {{1, 1, 1, 0}, {1, 31, 0, 0}, {31, 33, 1, 0}, {33, 257, 1, 10}, {257, 64, 1, 50}}},
-    {"linear", "aM", "a", linear_size, linear_reference, linear_forward, linear_backward, false,
+    {"linear", "aW", "a", linear_size, linear_reference, linear_forward, linear_backward, false,
      {{1, 1, 1, 0}, {1, 257, 31, 1}, {31, 33, 257, 0}, {33, 31, 33, 1}, {20, 128, 64, 1}, {257, 33, 65, 0}, {257, 64, 31, 1},
       {64, 17, 5, 0}, {5, 64, 257, 0}, {500, 40, 48, 0}, {500, 40, 48, 1}}},
-    {"linear flags", "am", "aaa", flags_size, flags_reference, flags_forward, NULL, false,
+    {"linear flags", "aw", "aaa", flags_size, flags_reference, flags_forward, NULL, false,
      {{1, 1, 1, 0}, {31, 33, 257, 0}, {33, 31, 33, 1}, {257, 65, 31, 0}, {257, 65, 31, 1}, {3, 129, 70, 0}}},
     {"gated_gelu", "a", "a", gelu_size, gelu_reference, gelu_forward, gelu_backward, false,
      {{1, 1, 0, 0}, {31, 33, 0, 0}, {33, 257, 0, 10}, {257, 16, 0, 50}}},
     {"attention", "aaaM", "am", attention_size, attention_reference, attention_forward, attention_backward, false,
      {{0, 0, 1, 1, 5, 0}, {1, 1, 3, 8, 5, 0}, {2, 2, 2, 16, 3, 0}, {2, 2, 5, 7, 7, 10}, {3, 3, 1, 5, 5, 0}, {5, 5, 2, 24, 3, 20},
       {4, 4, 2, 8, 5, 0}, {6, 2, 2, 17, 0, 0}, {2, 6, 4, 32, 0, 10}, {7, 7, 1, 64, 2, 0}, {2, 5, 1, 4, 0, 0}}},
-    {"decode_attention", "aaam", "a", decode_size, decode_reference, decode_forward, NULL, false,
+    {"decode_attention", "aaam", "aaa", decode_size, decode_reference, decode_forward, NULL, false,
      {{1, 1, 1, 0}, {31, 3, 8, 1}, {33, 2, 31, 4}, {40, 12, 16, 20}}},
     {"hint_attention", "aaaM", "am", hint_size, hint_reference, hint_forward, hint_backward, false,
      {{0, 1, 1, 1, 0}, {1, 2, 8, 1, 50}, {2, 3, 7, 2, 30}, {2, 2, 16, 3, 0}, {5, 2, 8, 1, 100}, {5, 1, 24, 2, -1}, {4, 2, 8, 1, 50},
       {3, 1, 4, 1, 30}}},
-    {"head_loss", "aM", "mm", loss_size, loss_reference, loss_forward, NULL, true,
+    {"head_loss", "aW", "mm", loss_size, loss_reference, loss_forward, NULL, true,
      {{1, 1, 1, 0, 0, 0}, {31, 33, 257, 3, 0, 0}, {33, 16, 31, 0, 1, 30}, {257, 8, 1030, 1, 0, 10}, {300, 5, 2100, 0, 1, 50},
       {7, 64, 513, 0, 0, 100}}},
-    {"quantise", "AM", "mmma", quantise_size, quantise_reference, quantise_forward, quantise_backward, false,
+    {"quantise", "AW", "mmma", quantise_size, quantise_reference, quantise_forward, quantise_backward, false,
      {{1, 1, 1, 0, 4}, {31, 33, 7, 2, 4}, {33, 8, 257, 0, 2}, {257, 16, 31, 5, 4}}},
     {"contrastive", "A", "m", contrastive_size, contrastive_reference, contrastive_forward, NULL, true,
      {{1, 1, 3}, {2, 31, 2}, {31, 33, 31}, {7, 257, 5}}},

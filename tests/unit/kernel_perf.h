@@ -304,7 +304,8 @@ static void perf_beam(const struct backend *be, int32_t requests, int32_t width,
     struct perf p = {.be = be, .x = perf_act(be, (int64_t)rows * d)};
     p.w = (struct weight){codes, d, perf_mem(be, (int64_t)codes * d), NULL, NULL};
     int32_t *cut = be->alloc((size_t)requests * 4);
-    p.step = (struct beam_step){&trie, 1, &p.w, 0, codes, 1.0f, p.x, &beams[0], &beams[1], width, false, NULL, cut};
+    p.step = (struct beam_step){.trie = &trie, .level = 1, .head = &p.w, .codes = codes, .scale = 1.0f, .h = p.x, .in = &beams[0],
+                                .out = &beams[1], .width = width, .cut = cut};
     snprintf(shape, sizeof shape, "%d x %d beams, K %d, D %d", requests, width, codes, d);
     perf_line("beam_step", shape, perf_time(call_beam, &p), 2.0 * rows * d * codes, true);
     for (int i = 0; i < 2; i++) {
