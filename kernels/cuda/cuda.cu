@@ -12,6 +12,7 @@ static char device_name[96];
 static const struct backend table = {
     .name = "cuda",
     .device = device_name,
+    .has_host_memory = false,
     .act_bytes = sizeof(real),
     .memory_free = platform_memory,
     .alloc = cuda_alloc,
