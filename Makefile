@@ -69,7 +69,7 @@ NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if
   -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow,-Werror
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
+.PHONY: all help deps test test-device test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
@@ -145,6 +145,12 @@ test: deps ## every test that needs no GPU and no network (SAN=address,undefined
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) build-tests
 	@$(TESTENV) python3 tests/run.py --log $(BUILD)/log $(sort $(UNIT)) "$(BUILD)/parity tests/fixtures/a" $(SYSTEM)
 
+test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f32 (emulated), or DEVICE=cuda where a GPU is
+	@$(if $(DEVICE),,echo "test-device: DEVICE=cuda or EMU=1 says on what"; exit 64;)
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(BUILD)/parity $(BUILD)/tests/test_kernels $(MODULE)
+	@SEMINDEX_CUDA_MODULE=$(MODULE) $(TESTENV) python3 tests/run.py --log $(BUILD)/log "$(BUILD)/tests/test_kernels --device $(DEVICE)" \
+	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" "python3 tests/system/test_device.py $(BUILD)/semindex"
+
 test-thread: ## the tests of what runs in several threads; meant for SAN=thread
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(THREADED)
 	@$(TESTENV) python3 tests/run.py --log $(BUILD)/log $(THREADED) $(foreach t,index beam bad_input,"python3 tests/system/test_$(t).py $(BUILD)/semindex") \
@@ -152,12 +158,14 @@ test-thread: ## the tests of what runs in several threads; meant for SAN=thread
 THREADED := $(foreach t,kernels catalog engine engine_generation,$(BUILD)/tests/test_$(t))
 
 build-tests: $(BUILD)/semindex $(BUILD)/parity $(UNIT)
+# The device that tests of an emulated build run on; DEVICE=cuda with a GPU.
+DEVICE  ?= $(if $(EMU),cuda)
 # Sanitizer reports end a test; leaks count. SentencePiece's and protobuf's own globals live until exit and are no leaks of ours.
 TESTENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 SYSTEM  := $(foreach t,$(sort $(wildcard tests/system/test_*.py)),"python3 $(t) $(BUILD)/semindex")
 
-parity: $(BUILD)/parity ## compare with the reference folder FIXTURES (default tests/fixtures/a)
-	$(BUILD)/parity $(FIXTURES)
+parity: $(BUILD)/parity ## compare with the reference folder FIXTURES (default tests/fixtures/a); EMU=1, EMU=f32: on the emulated device
+	$(BUILD)/parity $(if $(DEVICE),--device $(DEVICE)) $(FIXTURES)
 
 lint: ## house rules: includes, sizes, formatting of shell and Python
 	@python3 tests/lint.py
@@ -199,6 +207,7 @@ soak: $(BUILD)/semindex $(BUILD)/tests/test_catalog_kill ## the long forms of th
 install: all ## install under $(DESTDIR)$(PREFIX), with the CUDA module if built, the systemd unit and its config file
 	install -D -m 755 $(BUILD)/semindex $(DESTDIR)$(PREFIX)/bin/semindex
 	$(if $(MODULE),install -D -m 644 $(MODULE) $(DESTDIR)$(PREFIX)/lib/semindex/semindex-cuda.so)
+	$(if $(MODULE),install -D -m 644 deploy/semindex-cuda.conf $(DESTDIR)$(PREFIX)/lib/systemd/system/semindex.service.d/cuda.conf)
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/bin/semindex|$(PREFIX)/bin/semindex|' deploy/semindex.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/semindex.service
 	install -D -m 644 deploy/semindex.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/semindex.conf

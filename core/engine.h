@@ -19,7 +19,7 @@ struct engine;
 struct engine_options {
     const char *model;   /* bundle folder */
     const char *catalog; /* SQLite file; made when absent and filled from the bundle's ids */
-    const char *device;  /* "auto", "cpu" */
+    const char *device;  /* "auto", "cpu", "cuda", "cuda:1" */
     int threads;         /* 0 = all processors */
     int32_t max_beam;    /* widest beam a query may ask for */
     int32_t max_query_tokens;
@@ -28,6 +28,8 @@ struct engine_options {
     int32_t batch_tokens; /* token budget of one device batch */
     int32_t batch_rows;   /* queries of one device batch */
     bool renormalise;
+    /* Called once, on any thread, when the device fails while it runs; the process ends when it returns. May be NULL. */
+    void (*on_fault)(const char *line);
 };
 /* Opens, verifies, loads and publishes the first generation; reports progress through run (may be NULL). Slow for large models. */
 struct engine *engine_open(const struct engine_options *o, const struct run *run, struct err *e);
@@ -147,6 +149,8 @@ struct engine_info {
     struct engine_options limits;
 };
 void engine_info(struct engine *g, struct engine_info *out);
+/* What a device's name stands for on this machine, opened: "cpu, 8 threads (no CUDA module ..)"; false: why it cannot be had. */
+bool engine_device(const char *name, char *text, size_t size);
 /* ERR_NONE when the store can be read and written; else what is wrong (a stopped writer). */
 int engine_health(struct engine *g, struct err *e);
 

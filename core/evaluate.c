@@ -169,10 +169,11 @@ static void fill_defaults(struct evaluate_options *o)
 
 static int open_bundle(struct evaluate *v, struct err *e)
 {
-    char message[256];
+    char message[512];
     v->be = backend_open(v->o.device ? v->o.device : "auto", v->o.threads, message, sizeof message);
     if (v->be == NULL)
-        return err_set(e, ERR_UNAVAILABLE, "%s", message);
+        return err_set(e, ERR_UNAVAILABLE, "device %s: %s", v->o.device ? v->o.device : "auto", message);
+    run_note_device(v->run, v->be->device, message);
     v->bundle = bundle_open(v->o.model, e);
     if (v->bundle == NULL)
         return -1;

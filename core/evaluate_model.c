@@ -2,6 +2,7 @@
 #include "evaluate_internal.h"
 
 #include "model/model_file.h"
+#include "model/need.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -23,10 +24,34 @@ static void read_settings(struct evaluate_model *m, const char *text)
     cJSON_Delete(settings);
 }
 
+static int check_memory(const struct evaluate *v, const char *part, struct err *e)
+{
+    struct need n = {.be = v->be};
+    struct t5_options o = {0};
+    int32_t rows = EVALUATE_BATCH * v->o.beam;
+    char *settings = model_file_has(v->bundle, part) ? model_file_settings(v->bundle, part, NULL) : NULL;
+    struct evaluate_model m;
+    if (!settings || model_file_config(v->bundle, part, &o.config, NULL) != 0) {
+        free(settings);
+        return 0; /* reading the part says what is wrong */
+    }
+    read_settings(&m, settings);
+    free(settings);
+    const struct t5_limits l = {.encoder_tokens = EVALUATE_BATCH * m.max_tokens, .decoder_tokens = EVALUATE_BATCH, .rows = EVALUATE_BATCH,
+                                .beam_rows = rows, .positions = v->ids.positions};
+    need_model(&n, &o);
+    need_work(&n, &o.config, &l);
+    need_beam(&n, &o.config, v->ids.positions, EVALUATE_BATCH, rows);
+    need_tries(&n, v->ids.positions, v->ids.count);
+    return need_check(&n, part, e);
+}
+
 int evaluate_model_open(struct evaluate *v, const char *part, struct evaluate_model *m, struct err *e)
 {
     char *settings = NULL;
     *m = (struct evaluate_model){0};
+    if (check_memory(v, part, e) != 0)
+        return -1;
     m->model = model_file_read(v->bundle, part, v->be, false, NULL, 0, &m->layout, &settings, e);
     if (m->model == NULL)
         return -1;

@@ -37,6 +37,8 @@ enum http_next admin_readyz(struct call *c)
     struct str checks = {0};
     bool ready = write_check(&checks, "accepting", !atomic_load(&s->draining), "the server is shutting down");
     ready &= write_check(&checks, "model", engine != NULL, "the model is still being loaded");
+    if (atomic_load(&s->failed))
+        ready &= write_check(&checks, "device", false, "the device failed; the server ends");
     if (engine)
         ready &= write_check(&checks, "store", engine_health(engine, &e) == 0, e.message);
     struct str *out = answer_json(c, ready ? 200 : 503);

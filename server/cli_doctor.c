@@ -3,6 +3,7 @@
  * doctor says what a person would otherwise find out by a failure: versions of the libraries with their known weaknesses, processors,
  * memory, open files, whether bundle and catalogue are there and writable. It ends with 0 unless something would stop the daemon. */
 #include "../core/base/file.h"
+#include "../core/engine.h"
 #include "cli.h"
 #include "http.h"
 #include "json_out.h"
@@ -56,6 +57,14 @@ static void check_machine(struct report *r)
     say(r, files.rlim_max < 4096 ? NOTE : FINE, "open files", text);
 }
 
+/* Opened as serve --device auto does it. */
+static void check_device(struct report *r)
+{
+    char text[640];
+    bool there = engine_device("auto", text, sizeof text);
+    say(r, there ? FINE : WRONG, "device", text);
+}
+
 static void check_libraries(struct report *r)
 {
     char text[256];
@@ -98,6 +107,7 @@ int cli_doctor(const struct options *o, struct err *e)
     if (r.json)
         printf("{\"version\":\"%s\",\"checks\":[", SEMINDEX_VERSION);
     check_machine(&r);
+    check_device(&r);
     check_libraries(&r);
     if (option_set(o, OPT_MODEL))
         check_bundle(&r, option_text(o, OPT_MODEL));
@@ -144,7 +154,7 @@ static int check_environment(struct err *e)
     extern char **environ;
     for (char **v = environ; *v; v++) {
         size_t n = strcspn(*v, "=");
-        bool known = strncmp(*v, "SEMINDEX_", 9) != 0;
+        bool known = strncmp(*v, "SEMINDEX_", 9) != 0 || !strncmp(*v, "SEMINDEX_CUDA_MODULE=", 21) || !strncmp(*v, "SEMINDEX_EMU_", 13);
         for (int i = 0; i < OPT_COUNT && !known; i++) {
             char name[64];
             option_environment_name((enum option_id)i, name);

@@ -82,12 +82,24 @@ static const char *nearest_option(const char *given, unsigned command)
     return nearest_name(given, names, n);
 }
 
+/* A choice written "name[:N]" is the name alone or with a colon and a number of at most three digits. */
+static bool choice_is(const char *choice, size_t size, const char *value)
+{
+    static const char tail[] = "[:N]";
+    size_t n = strlen(value), more = sizeof tail - 1;
+    if (size < more || memcmp(choice + size - more, tail, more) != 0)
+        return n == size && memcmp(choice, value, n) == 0;
+    if (n < size - more || memcmp(choice, value, size - more) != 0)
+        return false;
+    const char *rest = value + size - more;
+    return !*rest || (*rest == ':' && rest[1] && strlen(rest) <= 4 && strspn(rest + 1, "0123456789") == strlen(rest + 1));
+}
+
 static bool choice_has(const char *choices, const char *value)
 {
-    size_t n = strlen(value);
     for (const char *p = choices; *p;) {
         size_t m = strcspn(p, "|");
-        if (m == n && memcmp(p, value, n) == 0)
+        if (choice_is(p, m, value))
             return true;
         p += m + (p[m] == '|');
     }

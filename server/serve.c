@@ -15,7 +15,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-enum { STUCK_MS = 120 * 1000 };
+enum { STUCK_MS = 120 * 1000, FAULT_SEEN_MS = 500 };
 
 struct loader {
     struct server *server;
@@ -56,6 +56,20 @@ void mapping_limits_from(const struct options *o, struct mapping_limits *out)
         .request_timeout_ms = option_int(o, OPT_REQUEST_TIMEOUT_MS),
         .max_json_values = option_int(o, OPT_MAX_JSON_VALUES),
     };
+}
+
+/* ---- a lost device ---- */
+
+static struct server *the_server; /* for a callback that has no state: a process serves once */
+
+/* On the thread that met the fault; the process ends when this returns. Whoever balances load hears it first. */
+static void device_failed(const char *line)
+{
+    struct timespec pause = {.tv_nsec = FAULT_SEEN_MS * 1000 * 1000};
+    atomic_store(&the_server->failed, true);
+    atomic_store(&the_server->draining, true);
+    sd_notifyf(0, "STATUS=%s", line);
+    nanosleep(&pause, NULL);
 }
 
 /* ---- loading ---- */
@@ -203,6 +217,8 @@ int serve_run(const struct options *o, struct err *e)
         return -1;
     setup_log(o);
     engine_options_from(o, &l.options);
+    the_server = &s;
+    l.options.on_fault = device_failed;
     mapping_limits_from(o, &s.limits);
     block_signals(&set);
     s.edge = open_edge(&s, e);

@@ -17,6 +17,7 @@ struct server {
     struct batcher *batcher;         /* set before engine, valid whenever engine is */
     _Atomic(struct engine *) engine; /* NULL while loading */
     _Atomic bool draining;
+    _Atomic bool failed; /* the device is lost: the process is about to end */
     char digest[65]; /* of the model; valid whenever engine is */
     int64_t started_ms, max_body_bytes, index_timeout_ms;
 };

@@ -47,6 +47,11 @@ void run_note(const struct run *r, const char *format, ...)
     r->note(r->state, line);
 }
 
+void run_note_device(const struct run *r, const char *device, const char *why)
+{
+    run_note(r, "device: %s%s%s%s", device, *why ? " (" : "", why, *why ? ")" : "");
+}
+
 int run_stopping(const struct run *r)
 {
     return r && r->stop && __atomic_load_n(r->stop, __ATOMIC_RELAXED); /* set by a signal handler or another thread */

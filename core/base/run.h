@@ -26,6 +26,8 @@ struct run {
 };
 void run_report(const struct run *r, const char *phase, int64_t done, int64_t total, const char *unit, double loss);
 void run_note(const struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* "device: NAME", with why behind it in brackets unless that is "". */
+void run_note_device(const struct run *r, const char *device, const char *why);
 int run_stopping(const struct run *r);
 
 #endif

@@ -6,6 +6,7 @@
 #include "../base/file.h"
 #include "../base/hash.h"
 #include "../model/model_file.h"
+#include "../model/need.h"
 #include "../text/document.h"
 
 #include <string.h>
@@ -174,6 +175,22 @@ static int start_from_base(struct learn *s, const struct bundle *base, struct er
     return 0;
 }
 
+static struct lm_limits work_limits(const struct learn *s)
+{
+    int64_t text = learn_longest_tokens(s, s->o.batch);
+    return (struct lm_limits){.documents = s->o.batch, .rows = 2 * s->o.batch, .tokens = (int32_t)(2 * text), .text_tokens = (int32_t)text,
+                              .positions = s->o.positions, .codes = s->o.codes, .train = true};
+}
+
+static int check_memory(const struct learn *s, const struct t5_options *o, struct err *e)
+{
+    struct need n = {.be = s->be};
+    const struct lm_limits l = work_limits(s);
+    need_model(&n, o);
+    n.bytes += lm_work_bytes(s->be, &o->config, &l);
+    return need_check(&n, "learning", e);
+}
+
 static int make_model(struct learn *s, const struct bundle *base, struct err *e)
 {
     struct t5_config c;
@@ -182,6 +199,8 @@ static int make_model(struct learn *s, const struct bundle *base, struct err *e)
         return -1;
     const struct t5_options o = {.config = c, .train = true, .extra = extra,
                                  .extra_count = lmindexer_extras(&c, s->o.positions, s->o.codes, extra)};
+    if (check_memory(s, &o, e) < 0)
+        return -1;
     s->model = t5_init(s->be, &o, e);
     if (!s->model)
         return -1;
@@ -191,9 +210,7 @@ static int make_model(struct learn *s, const struct bundle *base, struct err *e)
 
 static int make_work(struct learn *s, struct err *e)
 {
-    int64_t text = learn_longest_tokens(s, s->o.batch);
-    const struct lm_limits l = {.documents = s->o.batch, .rows = 2 * s->o.batch, .tokens = (int32_t)(2 * text),
-                                .text_tokens = (int32_t)text, .positions = s->o.positions, .codes = s->o.codes, .train = true};
+    const struct lm_limits l = work_limits(s);
     s->lm = lm_work_init(s->model, &l, e);
     s->codes = xcalloc((size_t)s->n * (size_t)s->o.positions, sizeof *s->codes);
     s->start = xcalloc((size_t)t5_size(s->model), sizeof *s->start);
@@ -235,13 +252,14 @@ static int open_with_base(struct learn *s, const struct bundle *base, struct err
 
 int learn_open(struct learn *s, struct err *e)
 {
-    char message[256];
+    char message[512];
     fill_defaults(&s->o);
     if (check_options(&s->o, e) < 0)
         return -1;
     s->be = backend_open(s->o.device ? s->o.device : "auto", s->o.threads, message, sizeof message);
     if (!s->be)
         return err_set(e, ERR_UNAVAILABLE, "device %s: %s", s->o.device ? s->o.device : "auto", message);
+    run_note_device(s->run, s->be->device, message);
     s->work = xprintf("%s.work", s->o.out);
     if (read_documents(s, e) < 0 || file_mkdirs(s->work, e) < 0)
         return -1;

@@ -38,6 +38,7 @@ struct recon_work {
 };
 
 int recon_work_init(struct recon_work *w, const struct t5 *m, const struct lm_limits *l, struct err *e);
+size_t recon_work_bytes(const struct backend *be, const struct t5_config *c, const struct lm_limits *l);
 void recon_work_free(struct recon_work *w, const struct backend *be);
 void recon_weights_of(struct recon_weights *w, struct t5 *m);
 /* source -> z. Then dz -> dsource ("=") and parameter gradients ("+="). */

@@ -129,13 +129,28 @@ static int buffers_init(struct lm_work *w, const struct t5 *m, struct err *e)
     return whole ? 0 : err_set(e, ERR_OS, "no memory for a batch of %d documents: lower batch", l->documents);
 }
 
+static struct t5_limits t5_limits_of(const struct lm_limits *l)
+{
+    return (struct t5_limits){.encoder_tokens = l->tokens, .decoder_tokens = l->rows * l->positions, .rows = l->rows, .train = l->train};
+}
+
+/* The buffers as buffers_init makes them; the tables have at most this many entries together. */
+size_t lm_work_bytes(const struct backend *be, const struct t5_config *c, const struct lm_limits *l)
+{
+    const struct t5_limits tl = t5_limits_of(l);
+    size_t r = (size_t)l->rows, b = (size_t)l->documents, p = (size_t)l->positions, m = (size_t)l->text_tokens, d = (size_t)c->d_model;
+    size_t tables = r * p + 2 * r + (4 + p) * m + b * (3 * p + b + 10) + 8;
+    size_t acts = 2 * r * d + (l->train ? r * d + r * p * d : 0), plain = b * ((size_t)l->codes + d + 4) + r + 4;
+    return t5_work_bytes(be, c, &tl) + (l->train ? recon_work_bytes(be, c, l) : 0) + acts * be->act_bytes + (tables + plain) * 4;
+}
+
 struct lm_work *lm_work_init(struct t5 *m, const struct lm_limits *l, struct err *e)
 {
     struct lm_work *w = xcalloc(1, sizeof *w);
     w->be = t5_backend(m);
     w->model = m;
     w->limits = *l;
-    const struct t5_limits tl = {.encoder_tokens = l->tokens, .decoder_tokens = l->rows * l->positions, .rows = l->rows, .train = l->train};
+    const struct t5_limits tl = t5_limits_of(l);
     w->t5 = t5_work_init(m, &tl, e);
     if (!w->t5 || buffers_init(w, m, e) < 0 || (l->train && recon_work_init(&w->recon, m, l, e) < 0)) {
         lm_work_free(w);

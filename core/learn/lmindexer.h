@@ -56,6 +56,7 @@ struct lm_limits {
 struct lm_work; /* activations and index tables of one batch; one owner */
 struct lm_work *lm_work_init(struct t5 *m, const struct lm_limits *l, struct err *e);
 void lm_work_free(struct lm_work *w);
+size_t lm_work_bytes(const struct backend *be, const struct t5_config *c, const struct lm_limits *l);
 
 /* Forward and backward of one batch: parameter gradients "+=". */
 void lmindexer_step(struct t5 *m, struct lm_work *w, const struct lm_batch *b, struct lm_losses *out);

@@ -8,6 +8,8 @@
  * additions and every other op sees one long batch. The residual stream starts from u itself, repeated for each target by a gather. */
 #include "lm_internal.h"
 
+#include <string.h>
+
 static struct act *slice(const struct backend *be, const struct act *x, int64_t row, int32_t width)
 {
     return be->act_at(x, row * width);
@@ -42,13 +44,13 @@ struct buffer {
     int32_t width;
 };
 
-int recon_work_init(struct recon_work *w, const struct t5 *m, const struct lm_limits *l, struct err *e)
+enum { BUFFERS = 28 };
+
+static void list_buffers(struct recon_work *w, const struct t5_config *c, const struct lm_limits *l, struct buffer list[BUFFERS])
 {
-    const struct t5_config *c = t5_config_of(m);
-    const struct backend *be = t5_backend(m);
     int32_t d = c->d_model, inner = c->heads * c->d_kv, passes = l->positions;
     int64_t text = l->text_tokens, queries = (int64_t)l->documents * passes, memory = text + queries, out = text * passes;
-    const struct buffer table[] = {
+    const struct buffer table[BUFFERS] = {
         {&w->source, memory, d},      {&w->dsource, memory, d},     {&w->memory, memory, d},  {&w->memory_norm, memory, d},
         {&w->dmemory, memory, d},     {&w->dmemory_norm, memory, d}, {&w->k, memory, inner},       {&w->v, memory, inner},   {&w->dk, memory, inner},
         {&w->dv, memory, inner},      {&w->query, queries, d},      {&w->query_norm, queries, d}, {&w->dquery, queries, d},
@@ -57,12 +59,36 @@ int recon_work_init(struct recon_work *w, const struct t5 *m, const struct lm_li
         {&w->r2, out, d},             {&w->dr, out, d},             {&w->dn, out, d},         {&w->df, out, c->d_ff},
         {&w->pass, out, d},           {&w->z, text, d},             {&w->dz, text, d},
     };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    memcpy(list, table, sizeof table);
+}
+
+static size_t lse_count(const struct t5_config *c, const struct lm_limits *l)
+{
+    return (size_t)c->heads * (size_t)l->text_tokens * (size_t)l->positions;
+}
+
+size_t recon_work_bytes(const struct backend *be, const struct t5_config *c, const struct lm_limits *l)
+{
+    struct recon_work w;
+    struct buffer table[BUFFERS];
+    size_t bytes = lse_count(c, l) * sizeof(float);
+    list_buffers(&w, c, l, table);
+    for (int i = 0; i < BUFFERS; i++)
+        bytes += (size_t)table[i].rows * (size_t)table[i].width * be->act_bytes;
+    return bytes;
+}
+
+int recon_work_init(struct recon_work *w, const struct t5 *m, const struct lm_limits *l, struct err *e)
+{
+    const struct backend *be = t5_backend(m);
+    struct buffer table[BUFFERS];
+    list_buffers(w, t5_config_of(m), l, table);
+    for (int i = 0; i < BUFFERS; i++) {
         *table[i].at = be->act_alloc(table[i].rows * table[i].width);
         if (!*table[i].at)
             return err_set(e, ERR_OS, "no memory for a batch of %d documents, %d tokens: lower batch or max_tokens", l->documents, l->text_tokens);
     }
-    w->lse = be->alloc((size_t)(c->heads * out) * sizeof(float));
+    w->lse = be->alloc(lse_count(t5_config_of(m), l) * sizeof(float));
     return w->lse ? 0 : err_set(e, ERR_OS, "no memory for a batch of %d tokens", l->text_tokens);
 }
 

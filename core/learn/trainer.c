@@ -292,14 +292,32 @@ static int loop(struct trainer *t, struct err *e)
     return 0;
 }
 
+static int32_t piece_tokens_of(int32_t longest)
+{
+    return longest > PIECE_TOKENS ? longest : PIECE_TOKENS;
+}
+
+static int32_t piece_rows_of(int32_t batch)
+{
+    return batch < PIECE_ROWS ? batch : PIECE_ROWS;
+}
+
+void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t batch, int32_t longest)
+{
+    int32_t rows = piece_rows_of(batch);
+    const struct t5_limits l = {.encoder_tokens = piece_tokens_of(longest), .decoder_tokens = rows * positions, .rows = rows, .train = true};
+    need_work(n, c, &l);
+    n->bytes += (size_t)rows * (size_t)positions * (2 * sizeof(int32_t) + (size_t)c->d_model * n->be->act_bytes);
+}
+
 static int begin(struct trainer *t, struct err *e)
 {
     const struct trainer_source *source = t->source;
     if (source->samples < 1 || source->samples > INT32_MAX)
         return err_set(e, ERR_DATA, "%s: %lld training samples; 1 to %d can be trained on", t->o->name,
                        (long long)source->samples, INT32_MAX);
-    t->piece_tokens = source->longest > PIECE_TOKENS ? source->longest : PIECE_TOKENS;
-    t->piece_rows = t->o->batch < PIECE_ROWS ? t->o->batch : PIECE_ROWS;
+    t->piece_tokens = piece_tokens_of(source->longest);
+    t->piece_rows = piece_rows_of(t->o->batch);
     t->pass = seq2seq_init(t->model, &t->layout, t->piece_rows, t->piece_tokens, e);
     if (t->pass == NULL)
         return -1;

@@ -9,6 +9,7 @@
 #include "../base/err.h"
 #include "../base/run.h"
 #include "../model/bundle.h"
+#include "../model/need.h"
 #include "../model/t5.h"
 
 struct trainer_source {
@@ -34,6 +35,9 @@ struct trainer_options {
     uint64_t seed;
     double checkpoint_s;
 };
+
+/* What the trainer takes of the device besides the model. longest: input tokens of one sample at most. */
+void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t batch, int32_t longest);
 
 struct trainer_result {
     int64_t steps;      /* done */

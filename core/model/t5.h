@@ -57,6 +57,7 @@ int t5_config_check(const struct t5_config *c, struct err *e);
 /* A model with zero parameters, or NULL with a reason. The caller frees with t5_free (NULL is fine). */
 struct t5 *t5_init(const struct backend *be, const struct t5_options *o, struct err *e);
 void t5_free(struct t5 *m);
+int64_t t5_size_of(const struct t5_options *o); /* t5_size of such a model, without making it */
 /* Random parameters as T5 draws them (Hugging Face _init_weights with factor 1), by (seed, element): same seed, same weights. Norms = 1.
  * Extra tensors of kind T5_MATRIX are drawn with std cols^-0.5, norms 1, biases std d_model^-0.5. */
 void t5_randomise(struct t5 *m, uint64_t seed);
@@ -92,7 +93,7 @@ struct t5_limits {
 struct t5_work; /* activations of one pass; one owner at a time */
 struct t5_work *t5_work_init(const struct t5 *m, const struct t5_limits *l, struct err *e);
 void t5_work_free(struct t5_work *w);
-size_t t5_work_bytes(const struct t5_config *c, const struct t5_limits *l);
+size_t t5_work_bytes(const struct backend *be, const struct t5_config *c, const struct t5_limits *l);
 
 /* Tokens in host memory; offsets count + 1 entries from 0. */
 struct t5_batch {

@@ -106,6 +106,13 @@ static struct table table_build(const struct t5_options *o)
     return t;
 }
 
+int64_t t5_size_of(const struct t5_options *o)
+{
+    struct table t = table_build(o);
+    free(t.tensor);
+    return t.size;
+}
+
 /* ---- views ---- */
 
 static int32_t find(const struct t5 *m, const char *name)

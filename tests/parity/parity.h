@@ -23,8 +23,10 @@ char *parity_path(const struct parity_case *c, const char *file); /* caller free
 const cJSON *parity_manifest(void);
 const cJSON *parity_settings(const struct parity_case *c); /* manifest cases.NAME; NULL after a failure was counted */
 double parity_number(const cJSON *object, const char *dotted); /* "adamw.lr", "adamw.betas.0"; NaN after a failure was counted */
-double parity_tolerance(const char *name); /* manifest tolerance.NAME; 0 after a failure was counted */
+/* manifest tolerance.NAME, or, where the backend is narrow, the one in parity.c; 0 after a failure was counted */
+double parity_tolerance(const char *name);
 const struct backend *parity_backend(void);
+bool parity_narrow(void); /* the backend's activations are bf16 */
 
 /* ---- checks; each counts one tensor, 0 = passed ---- */
 /* max|mine - ref| <= tol * max(max|ref|, floor); anything that is not finite fails. tol: class of the manifest. */

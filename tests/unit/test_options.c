@@ -85,6 +85,22 @@ static void refuses_with_the_nearest_name(void **state)
     expect_refusal(1, (const char *[]){"-m"}, "two dashes");
 }
 
+static void device_names_may_carry_a_number(void **state)
+{
+    static const char *const fine[] = {"auto", "cpu", "cuda", "cuda:0", "cuda:12"};
+    static const char *const wrong[] = {"cuda:", "cuda:x", "cuda:1234", "cuda[:N]", "cpu:0", "gpu", "cud"};
+    struct options o;
+    struct err e = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        assert_int_equal(read_serve(&o, &e, 2, (const char *[]){"--device", fine[i]}), 0);
+        assert_string_equal(option_text(&o, OPT_DEVICE), fine[i]);
+        options_free(&o);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        expect_refusal(2, (const char *[]){"--device", wrong[i]}, "auto|cpu|cuda[:N]");
+}
+
 static void refuses_values_naming_bounds(void **state)
 {
     (void)state;
@@ -184,6 +200,7 @@ int main(void)
         cmocka_unit_test(the_table_is_whole),
         cmocka_unit_test(flag_beats_environment_beats_file_beats_default),
         cmocka_unit_test(refuses_with_the_nearest_name),
+        cmocka_unit_test(device_names_may_carry_a_number),
         cmocka_unit_test(refuses_values_naming_bounds),
         cmocka_unit_test(reads_arguments_and_flags),
         cmocka_unit_test(refuses_bad_files_naming_the_line),
