@@ -80,7 +80,6 @@ struct t5_work {
     struct act *step_final, *step_out;
     struct act *k_cache, *v_cache; /* [decoder layers, positions, beam_rows, inner] */
     int32_t *anc[2];               /* [positions, beam_rows]; anc[position & 1] is written by that position */
-    int32_t *k_pick, *v_pick;      /* rows of qkv seen as [3n, inner] */
     int32_t position;
 };
 

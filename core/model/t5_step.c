@@ -1,10 +1,10 @@
 /* t5_step.c: cached decode, one position at a time for the live beams of all requests.
  *
  * Nothing that is cached is ever moved. Cross keys and values are made once per request and shared by its beams: the beams of a request are
- * one row of queries in the attention op. Self keys and values of a position are written once, at [layer, position, beam row]; which row of
- * an earlier position a beam descends from is a table of ancestors, anc[position][row], renewed at each step from the parents by one small
- * op: anc'[p][r] = anc[p][parent[r]] for p < position, anc'[position][r] = r. The two tables alternate, as the op cannot work in place. No
- * step waits for the host.
+ * one row of queries in the attention op. Self keys and values of a position are written once, by decode_attention itself, at [layer,
+ * position, beam row]; which row of an earlier position a beam descends from is a table of ancestors, anc[position][row], renewed at each
+ * step from the parents by one small op: anc'[p][r] = anc[p][parent[r]] for p < position, anc'[position][r] = r. The two tables alternate,
+ * as the op cannot work in place. No step waits for the host.
  *
  * Invariant: before step `position`, anc[(position + 1) & 1] describes the rows of position - 1. */
 #include "t5_internal.h"
@@ -30,13 +30,11 @@ static void self_step(const struct t5_pass *p, int32_t layer)
     const struct t5_stack *s = &p->m->decoder;
     const struct t5_acts *a = &w->step;
     int32_t inner = t5_inner(c);
-    int64_t at = (int64_t)w->position * w->limits.beam_rows * inner;
-    struct act *k = cache_of(p, w->k_cache, layer), *v = cache_of(p, w->v_cache, layer);
     p->be->linear(a->qkv, a->y_self, s->layer[layer].qkv, p->n, 1, 0);
-    p->be->gather(p->be->act_at(k, at), a->qkv, w->k_pick, p->n, inner);
-    p->be->gather(p->be->act_at(v, at), a->qkv, w->v_pick, p->n, inner);
     const struct decode_attention d = {.heads = c->heads, .width = c->d_kv, .n = p->n, .position = w->position,
-                                       .capacity = w->limits.beam_rows, .q = a->qkv, .q_stride = 3 * inner, .k_cache = k, .v_cache = v,
+                                       .capacity = w->limits.beam_rows, .q = a->qkv, .k = p->be->act_at(a->qkv, inner),
+                                       .v = p->be->act_at(a->qkv, 2 * inner), .q_stride = 3 * inner, .kv_stride = 3 * inner,
+                                       .k_cache = cache_of(p, w->k_cache, layer), .v_cache = cache_of(p, w->v_cache, layer),
                                        .anc = w->anc[w->position & 1], .bias = s->bias.w, .buckets = c->buckets,
                                        .max_distance = c->max_distance, .out = a->att};
     p->be->decode_attention(&d);

@@ -128,8 +128,6 @@ static void place_decode(struct layout *l, struct t5_work *w)
     w->v_cache = slot(l, cells * w->config.decoder_layers, inner);
     w->anc[0] = plain(l, cells, sizeof(int32_t));
     w->anc[1] = plain(l, cells, sizeof(int32_t));
-    w->k_pick = plain(l, w->limits.beam_rows, sizeof(int32_t));
-    w->v_pick = plain(l, w->limits.beam_rows, sizeof(int32_t));
 }
 
 static void place(struct layout *l, struct t5_work *w)
@@ -163,25 +161,13 @@ static struct t5_work *outline(const struct t5_config *c, const struct t5_limits
     return w;
 }
 
-size_t t5_work_bytes(const struct t5_config *c, const struct t5_limits *l)
+size_t t5_work_bytes(const struct backend *be, const struct t5_config *c, const struct t5_limits *l)
 {
     struct t5_work *w = outline(c, l);
     struct layout count = {0};
     place(&count, w);
     t5_work_free(w);
-    return (size_t)count.elements * sizeof(float) + count.bytes;
-}
-
-static void fill_picks(struct t5_work *w)
-{
-    size_t n = (size_t)w->limits.beam_rows;
-    int32_t *pick = xcalloc(n, sizeof *pick);
-    for (int32_t part = 1; part <= 2; part++) {
-        for (size_t i = 0; i < n; i++)
-            pick[i] = 3 * (int32_t)i + part;
-        w->be->write(part == 1 ? w->k_pick : w->v_pick, pick, n * sizeof *pick);
-    }
-    free(pick);
+    return (size_t)count.elements * be->act_bytes + count.bytes;
 }
 
 struct t5_work *t5_work_init(const struct t5 *m, const struct t5_limits *l, struct err *e)
@@ -194,14 +180,12 @@ struct t5_work *t5_work_init(const struct t5 *m, const struct t5_limits *l, stru
     w->plain = m->be->alloc(pass.bytes + 64);
     if (!w->arena || !w->plain) {
         err_set(e, ERR_OS, "model: no memory for a work space of %zu MiB (%d encoder tokens, %d decoder tokens, %d beams)",
-                t5_work_bytes(&m->config, l) >> 20, l->encoder_tokens, l->decoder_tokens, l->beam_rows);
+                t5_work_bytes(m->be, &m->config, l) >> 20, l->encoder_tokens, l->decoder_tokens, l->beam_rows);
         t5_work_free(w);
         return NULL;
     }
     pass = (struct layout){.be = m->be, .arena = w->arena, .plain = w->plain};
     place(&pass, w);
-    if (l->positions > 0)
-        fill_picks(w);
     return w;
 }
 

@@ -1,7 +1,8 @@
 /* decode.c: one cached step of self-attention, keys and values found through the ancestor table.
  *
  * A beam has at most a few dozen positions, so this is a handful of dot products per (row, head): rows are divided over the threads, and
- * each is computed by the same loops in the same order, so beams with equal pasts get equal bits. */
+ * each is computed by the same loops in the same order, so beams with equal pasts get equal bits. A row's thread first puts the row's new
+ * key and value into the cache; no other row reads them at this position. */
 #include <string.h>
 
 #include "cpu.h"
@@ -29,15 +30,24 @@ static void attend_head(const struct decode *t, int32_t row, int32_t head, float
     }
 }
 
+static void keep_new(const struct decode_attention *a, int64_t row)
+{
+    int64_t width = (int64_t)a->heads * a->width, at = ((int64_t)a->position * a->capacity + row) * width;
+    memcpy(act_data(a->k_cache) + at, act_data(a->k) + row * a->kv_stride, (size_t)width * sizeof(float));
+    memcpy(act_data(a->v_cache) + at, act_data(a->v) + row * a->kv_stride, (size_t)width * sizeof(float));
+}
+
 static void decode_part(void *arg, int part, int parts)
 {
     const struct decode *t = arg;
     struct arena scratch = arena_of(part);
     float *scores = arena_take(&scratch, t->a->position + 1);
     struct span s = pool_span(t->a->n, 1, part, parts);
-    for (int64_t row = s.begin; row < s.end; row++)
+    for (int64_t row = s.begin; row < s.end; row++) {
+        keep_new(t->a, row);
         for (int32_t head = 0; head < t->a->heads; head++)
             attend_head(t, (int32_t)row, head, scores);
+    }
 }
 
 void cpu_decode_attention(const struct decode_attention *a)
