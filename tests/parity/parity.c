@@ -37,8 +37,9 @@ static struct {
 /* Tolerances where activations are bf16; the reference is f32 throughout, so the rounding of weights counts, too. One rounding is off by
  * at most u = 2^-8 of a value, 0.6 u as a root mean square. A value of the last layer has passed some 3 roundings for each of the 10 to 12
  * sublayers of the fixtures' models, and its weights' roundings: some 40 independent ones, of which a residual stream keeps all: 0.6 u
- * sqrt(40) = 4 u of the root mean square; the worst of thousands is 4 times that, and the tensor's largest element, which errors are measured
- * by, some 3 times the root mean square: so 5 u, and twice that for the tail. Backward doubles the path. Means (losses, norms) lose most of it. */
+ * sqrt(40) = 4 u of the root mean square; the worst of thousands is 4 times that, and the tensor's largest element, which errors are
+ * measured by, some 3 times the root mean square: so 5 u, and twice that for the tail. Backward doubles the path. Means (losses, norms)
+ * lose most of it. */
 static const struct {
     const char *name;
     double units; /* of 2^-8 */

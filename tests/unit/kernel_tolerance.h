@@ -3,13 +3,13 @@
  * The reference computes in double from inputs that were rounded to bf16 first (weights and activations; norms, biases, losses are f32), so
  * what remains is what the backend itself rounds. Unit: u = 2^-8, the largest relative error of one rounding to bf16 (8 significant bits).
  *   rounds       roundings of a stored activation: its error is at most rounds * u * |value|
- *   spread       error that comes from rounded values inside the op (probabilities, gradients of scores), which are operands of a product: a sum of
- *                many independent roundings, so it is measured in u * the largest element of the tensor
+ *   spread       error that comes from rounded values inside the op (probabilities, gradients of scores), which are operands of a product: a
+ *                sum of many independent roundings, so it is measured in u * the largest element of the tensor
  *   grad_rounds, grad_spread   the same for gradients of activations; for "+=" the value is what was there plus the gradient
  *   grad_mem     spread of gradients in f32 memory (weights, biases, norms)
- * f32 results (losses, log-sum-exps, probabilities, codes, centroids, the optimiser) get nothing: inputs are equal, sums are f32, so they keep
- * the tolerance of f32, which is added to every bound: 1e-5 of the largest element, what sums of a few hundred f32 terms in another order can
- * differ by. With f32 activations that is all there is. */
+ * f32 results (losses, log-sum-exps, probabilities, codes, centroids, the optimiser) get nothing: inputs are equal, sums are f32, so they
+ * keep the tolerance of f32, which is added to every bound: 1e-5 of the largest element, what sums of a few hundred f32 terms in another
+ * order can differ by. With f32 activations that is all there is. */
 #ifndef SEMINDEX_KERNEL_TOLERANCE_H
 #define SEMINDEX_KERNEL_TOLERANCE_H
 
@@ -31,7 +31,8 @@ static const struct tolerance tolerances[] = {
     {"relu_backward", 1, 0, 1, 0, 0, "stored once"},
     {"pool_mean", 1, 0, 0, 0, 0, "the sum is f32, stored once"},
     {"add_rmsnorm", 2, 0.25, 0, 0, 0, "y may be made from r as stored: two roundings, and those of the mean square, which cancel"},
-    {"rmsnorm_backward", 2, 0.25, 2, 1, 2, "reads r as stored, which is off by u itself; the test passes one gradient through dropout, a second store"},
+    {"rmsnorm_backward", 2, 0.25, 2, 1, 2, "reads r as stored, which is off by u itself; the test passes one gradient through dropout, "
+                                        "a second store"},
     {"linear", 1, 0, 1, 0, 0, "f32 sums, stored once; the weight's gradient is a sum in f32 of exact terms"},
     {"linear flags", 2, 0.25, 0, 0, 0, "+= stores twice; dx reads y as stored, which is the reference's but for a rare tie"},
     {"gated_gelu", 1, 0, 1, 0, 0, "f32 inside, stored once"},
