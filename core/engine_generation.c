@@ -30,6 +30,8 @@ static void rows_release(struct id_rows *r)
 {
     if (!r || atomic_fetch_sub(&r->refs, 1) > 1)
         return;
+    if (r->placer)
+        placer_give_back(r->placer, r->placed);
     trie_free(r->trie);
     free(r->codes);
     free(r->number);
@@ -144,6 +146,13 @@ static struct id_rows *rows_merge(const struct id_rows *base, const struct id_st
 
 /* ---- the pointer ---- */
 
+/* New rows are on the device before anybody can pin them. */
+static int place(const struct publisher *p, struct id_rows *ids, struct err *e)
+{
+    ids->placer = p->o.placer;
+    return ids->placer ? placer_place(ids->placer, ids->trie, &ids->placed, e) : 0;
+}
+
 static void publish(struct publisher *p, struct id_rows *ids, int64_t number, int64_t documents)
 {
     struct generation *g = xcalloc(1, sizeof *g);
@@ -164,9 +173,10 @@ void publisher_commit(struct publisher *p, const struct catalog_commit *commit)
         return;
     struct id_rows *ids = p->current->ids;
     int64_t n;
+    struct err later = {0}; /* without memory for the trie, the first search tries again and says so */
     struct id_state *states = final_states(p, commit, &n);
     if (n > 0)
-        ids = rows_merge(ids, states, n);
+        (void)place(p, ids = rows_merge(ids, states, n), &later);
     else
         atomic_fetch_add(&ids->refs, 1);
     free(states);
@@ -188,6 +198,11 @@ void generation_unpin(struct generation *g)
         return;
     rows_release(g->ids);
     free(g);
+}
+
+const struct trie_view *generation_placed(const struct generation *g, struct err *e)
+{
+    return placer_get(g->ids->placer, g->ids->trie, &g->ids->placed, e);
 }
 
 int64_t generation_bytes(const struct generation *g)
@@ -263,10 +278,13 @@ int publisher_load(struct publisher *p, struct catalog *c, struct err *e)
     l.rows = rows_init(p->o.positions, l.room);
     int rc = load_rows(&l, c, &number, e);
     struct id_rows *sorted = rc == 0 ? rows_sorted(l.rows, e) : NULL;
-    if (sorted)
+    rc = sorted ? place(p, sorted, e) : -1;
+    if (rc == 0)
         publish(p, sorted, number, sorted->count);
+    else
+        rows_release(sorted);
     rows_release(l.rows);
-    return sorted ? 0 : -1;
+    return rc;
 }
 
 struct publisher *publisher_open(const struct publisher_options *o)

@@ -10,6 +10,7 @@
 #define SEMINDEX_ENGINE_GENERATION_H
 
 #include "catalog/catalog.h"
+#include "engine_placed.h"
 #include "retrieve/trie.h"
 #include <stdatomic.h>
 
@@ -20,6 +21,8 @@ struct id_rows { /* shared by generations between which no ID changed */
     uint32_t *codes; /* [count, positions], rising, no two equal */
     int64_t *number; /* [count] of the document */
     struct trie *trie;
+    struct placer *placer;          /* or NULL: nobody searches */
+    const struct trie_view *placed; /* the device thread's: generation_placed */
 };
 
 struct generation {
@@ -33,6 +36,7 @@ struct publisher; /* the current generation; any thread pins, one thread publish
 struct publisher_options {
     int32_t positions;
     uint32_t trained_suffixes; /* K of the suffix position */
+    struct placer *placer;     /* borrowed; or NULL: generations are only looked at */
 };
 struct publisher *publisher_open(const struct publisher_options *o);
 void publisher_close(struct publisher *p); /* every pin has been given back; NULL is fine */
@@ -43,6 +47,8 @@ void publisher_commit(struct publisher *p, const struct catalog_commit *commit);
 
 struct generation *generation_pin(struct publisher *p);
 void generation_unpin(struct generation *g); /* NULL is fine */
+/* Its trie for the backend, placed now if there was no memory for it when it was published. Device thread only. */
+const struct trie_view *generation_placed(const struct generation *g, struct err *e);
 int64_t generation_bytes(const struct generation *g);
 
 #endif

@@ -5,7 +5,8 @@
  *   engine_prepare.c     a query judged and tokenised                            engine_encode.c   the indexer on texts
  *   engine_run.c         batches on the device                                   engine_index.c    POST /index below HTTP
  *   engine_answer.c      rankings to hits                                        engine_vectors.c  stored vectors of new documents
- *   engine.c             documents one by one, state
+ *   engine_memory.c      does it fit the device
+ *   engine.c             documents one by one, state                             engine_placed.c   tries in the device's memory
  *
  * Everything of struct engine is written by engine_open and constant afterwards, except what lies behind publisher, catalogue and device,
  * which guard themselves, and the scratch of task models and indexer, which belongs to the device thread. */
@@ -22,7 +23,7 @@
 #include "retrieve/history.h"
 #include "text/tokenizer.h"
 
-enum { ENGINE_TASKS = 2 };
+enum { ENGINE_TASKS = 2, ENGINE_BEAMS_PER_ROW = 32, ENGINE_ENCODE_ROWS = 256 }; /* the last two: of one device batch */
 
 struct task_model {
     struct t5 *model; /* NULL: the bundle lacks it */
@@ -56,6 +57,7 @@ struct engine {
     struct task_model task[ENGINE_TASKS]; /* by enum engine_task */
     struct indexer indexer;
     struct catalog *catalog;
+    struct placer *placer;
     struct publisher *publisher;
     struct vectors *vectors;
     int64_t model_bytes;
@@ -100,6 +102,8 @@ struct ranking {
     int32_t count;
 };
 
+/* 0, or -1: what the bundle's parts need is more than the device has free. Before anything is loaded. */
+int engine_memory_check(const struct engine *g, struct err *e);
 /* Tokens of a recommendation whose entries are all encoded. */
 void engine_plan_tokens(struct engine *g, struct engine_query *q);
 /* From rankings to hits: fuses, cuts to the window, fetches documents. generative may be empty. */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BEAMS_PER_ROW = 32, ENCODE_ROWS = 256, INT_MOST = 1 << 30 };
+enum { INT_MOST = 1 << 30 };
 
 static const char *const part_name[ENGINE_TASKS] = {"search", "recommend"};
 
@@ -38,9 +38,9 @@ static int open_task_work(struct engine *g, struct task_model *t, struct err *e)
 {
     const struct engine_options *o = &g->options;
     int32_t tokens = most(o->batch_tokens, t->max_tokens);
-    t->beam_rows = most(o->max_beam, o->batch_rows * BEAMS_PER_ROW);
+    t->beam_rows = most(o->max_beam, o->batch_rows * ENGINE_BEAMS_PER_ROW);
     const struct t5_limits work = {.encoder_tokens = tokens, .rows = o->batch_rows, .beam_rows = t->beam_rows, .positions = t->layout.positions};
-    const struct beam_limits beam = {.requests = o->batch_rows, .width = o->max_beam};
+    const struct beam_limits beam = {.requests = o->batch_rows, .width = o->max_beam, .rows = t->beam_rows};
     t->tokens = xcalloc((size_t)tokens, sizeof *t->tokens);
     t->offsets = xcalloc((size_t)o->batch_rows + 1, sizeof *t->offsets);
     t->work = t5_work_init(t->model, &work, e);
@@ -111,7 +111,7 @@ static int open_indexer(struct engine *g, struct code_layout *layout, struct err
     free(settings);
     x->max_tokens = within(s.max_tokens, g->options.max_document_tokens);
     x->tokens = most(g->options.batch_tokens, x->max_tokens);
-    x->rows = least(ENCODE_ROWS, x->tokens);
+    x->rows = least(ENGINE_ENCODE_ROWS, x->tokens);
     g->model_bytes += t5_size(x->model) * (int64_t)sizeof(float);
     return open_indexer_work(x, layout->positions, layout->codes[0], e);
 }
@@ -179,7 +179,9 @@ static void on_commit(void *state, const struct catalog_commit *commit)
 static int open_catalog(struct engine *g, const struct id_table *ids, const struct run *run, struct err *e)
 {
     int32_t last = g->layout.positions - 1;
-    const struct publisher_options p = {.positions = g->layout.positions, .trained_suffixes = (uint32_t)g->layout.codes[last]};
+    g->placer = placer_open(g->be, g->device);
+    const struct publisher_options p = {.positions = g->layout.positions, .trained_suffixes = (uint32_t)g->layout.codes[last],
+                                        .placer = g->placer};
     const struct catalog_options o = {.path = g->options.catalog, .model_digest = g->id_digest, .learned = last, .on_commit = on_commit,
                                       .state = g};
     g->publisher = publisher_open(&p);
@@ -241,7 +243,7 @@ static int open_parts(struct engine *g, struct code_layout *learned, struct err 
 
 static int open_all(struct engine *g, const struct run *run, struct err *e)
 {
-    char message[256];
+    char message[512];
     const char *device = g->options.device;
     struct code_layout learned = {0};
     struct id_table ids = {0};
@@ -252,6 +254,11 @@ static int open_all(struct engine *g, const struct run *run, struct err *e)
     g->be = backend_open(device, g->options.threads, message, sizeof message);
     if (!g->be)
         return err_set(e, ERR_UNAVAILABLE, "device %s: %s", device, message);
+    run_note_device(run, g->be->device, message);
+    if (g->be->on_fault)
+        g->be->on_fault(g->options.on_fault);
+    if (engine_memory_check(g, e) < 0)
+        return -1;
     if (open_parts(g, &learned, e) < 0 || !(g->device = device_open(e)))
         return -1;
     int rc = read_ids(g, &ids, e);
@@ -302,6 +309,7 @@ void engine_close(struct engine *g)
         return;
     catalog_close(g->catalog);
     publisher_close(g->publisher);
+    placer_close(g->placer);
     device_close(g->device);
     engine_vectors_close(g->vectors);
     for (int t = 0; t < ENGINE_TASKS; t++)

@@ -17,6 +17,7 @@ struct run_batch { /* one call on the device thread */
     struct ranking *ranking;     /* [count] results, in the queries' arenas */
     int32_t count;
     bool stopped;
+    struct err err; /* of all its queries */
 };
 
 static bool is_late(const struct engine_query *q)
@@ -168,9 +169,12 @@ static void search_batch(void *state)
     b->stopped = all_late(b);
     if (b->stopped)
         return;
+    const struct trie_view *placed = generation_placed(b->gen, &b->err);
+    if (!placed)
+        return;
     load_tokens(t, b);
     const struct t5_batch rows = {.count = b->count, .tokens = t->tokens, .offsets = t->offsets};
-    const struct beam_search s = {.trie = trie_view_of(b->gen->ids->trie), .width = b->query[0]->plan->width,
+    const struct beam_search s = {.trie = trie_view_of(b->gen->ids->trie), .placed = placed, .width = b->query[0]->plan->width,
                                   .renormalise = b->g->options.renormalise, .keep_states = same_space(b->g, b->query[0]->task),
                                   .stop = all_late, .state = b};
     double began = clock_s();
@@ -261,7 +265,9 @@ static void run_batches(struct engine *g, const struct generation *gen, struct e
         struct run_batch b = {.g = g, .gen = gen, .query = q, .ranking = ranking, .count = batch_length(g, q, n)};
         device_call(g->device, search_batch, &b);
         for (int32_t i = 0; i < b.count; i++)
-            if (is_late(q[i]))
+            if (b.err.code)
+                q[i]->err = b.err;
+            else if (is_late(q[i]))
                 set_late(q[i], b.stopped ? "while the query waited for the model or between two positions" : "while the model ran");
         q += b.count;
         ranking += b.count;

@@ -186,7 +186,8 @@ struct contrastive {
 
 /* Level-order trie of semantic IDs (built by core/retrieve/trie.c). Level t (from 0) has `nodes` nodes, each reached by one code; children
  * of a node are contiguous and sorted by code: node i of level t has children first[i] .. first[i+1]-1 of level t + 1. The root's children
- * are all nodes of level 0. Leaves of the last level map to documents by `leaf_doc`. */
+ * are all nodes of level 0. Leaves of the last level map to documents by `leaf_doc`. A view is host memory; its arrays lie where
+ * they are read: in host memory for a trie's own view, in backend memory for the one that beam_step is given (trie_upload makes it). */
 enum { TRIE_LEVELS_MAX = 16 };
 struct trie_level {
     uint32_t nodes;
@@ -197,22 +198,27 @@ struct trie_level {
 struct trie_view {
     int32_t levels;
     struct trie_level level[TRIE_LEVELS_MAX];
-    const uint32_t *leaf_doc; /* [nodes of the last level] */
+    const uint32_t *leaf_doc; /* [nodes of the last level]; no op reads it, NULL in backend memory */
+    /* This view once more, in backend memory: beam_step reads levels and arrays through it when it runs, so a recorded step follows what is
+     * written there later. NULL where has_host_memory. */
+    const struct trie_view *resident;
 };
 
 /* Beams of all requests, folded into rows. Request r owns rows offsets[r] .. offsets[r+1]-1, best first. */
 struct beams {
     int32_t requests;
-    int32_t total;    /* rows to process next: exact on cpu, an upper bound elsewhere */
+    int32_t total;    /* rows to process next: exact where has_host_memory, else an upper bound: rows from offsets[requests] on mean nothing */
     int32_t *offsets; /* [requests + 1] */
     uint32_t *node;   /* node of the level just chosen; unused before the first step */
     float *score;     /* sum of log-probabilities */
     int32_t *parent;  /* row in the previous beams */
     uint32_t *code;
 };
+enum { BEAM_WIDTH_MOST = 1024 };
 /* One step: for every beam, log softmax over the position's `codes` head rows (all of them), candidates = its trie children with code <
  * codes (others have no trained row and are skipped), keep the `width` best of each request by (score descending, parent row ascending,
- * code ascending). renormalise: the softmax runs over the candidates only. */
+ * code ascending). renormalise: the softmax runs over the candidates only. Rows of out from the last live one up to out->total get token 0 and
+ * parent 0, so that the next decode step may run over all of them. */
 struct beam_step {
     const struct trie_view *trie;
     int32_t level; /* codes of this level are chosen */
@@ -222,7 +228,9 @@ struct beam_step {
     const struct act *h; /* [in->total, D] */
     const struct beams *in;
     struct beams *out; /* arrays sized for requests * width; offsets, total, node, score, parent, code are written */
-    int32_t width;
+    int32_t *tokens;   /* [requests * width] token_base + code of each row of out, the next decoder inputs; or NULL */
+    int32_t token_base;
+    int32_t width; /* <= BEAM_WIDTH_MOST where not has_host_memory, and so is the longest row of in */
     bool renormalise;
     float *log_mass; /* [requests] or NULL: unused by the search itself; log-sum of probability cut at this step, for `exhaustive` */
     int32_t *cut;    /* [requests] "=": candidates dropped by the width */
@@ -242,6 +250,7 @@ struct backend {
     const char *device; /* what a person reads in /info */
 
     /* memory */
+    bool has_host_memory;                   /* backend memory is host memory: what lies there may be read where it is */
     size_t act_bytes;                       /* of one activation element */
     size_t (*memory_free)(size_t *total);   /* bytes free and in all; NULL: memory is the machine's, and nobody reckons */
     void *(*alloc)(size_t bytes); /* zeroed; NULL when there is none */

@@ -12,6 +12,7 @@
 
 struct beam_limits {
     int32_t requests, width; /* of one search */
+    int32_t rows;            /* most of requests * width of one search; 0: requests * width here */
 };
 struct beam; /* one owner at a time */
 /* For a task model whose code rows lie as `layout` says (layout->positions = levels of the tries to come; layout is copied). */
@@ -19,11 +20,12 @@ struct beam *beam_init(struct t5 *m, const struct code_layout *layout, const str
 void beam_free(struct beam *b);
 
 struct beam_search {
-    const struct trie_view *trie;
+    const struct trie_view *trie;   /* in host memory: trie_view_of */
+    const struct trie_view *placed; /* the same for the backend: trie_upload */
     int32_t width;     /* 1 .. limits.width */
     bool renormalise;  /* softmax over the trie's children only */
     bool keep_states;  /* keep the decoder states of the last learned position, for bucket.h */
-    bool (*stop)(void *state); /* asked between positions; may be NULL */
+    bool (*stop)(void *state); /* asked between positions (a device may lag behind the asking); may be NULL */
     void *state;
 };
 /* Searches for every row of the last t5_encode of `work` (made with beam_rows >= requests * width and positions >= levels). 0, or -1 when stop

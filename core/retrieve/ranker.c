@@ -10,6 +10,7 @@ struct ranker {
     struct t5_work *work;
     struct beam *beam;
     const struct trie *trie;
+    const struct trie_view *placed;
     struct ranker_limits limits;
 };
 
@@ -25,6 +26,8 @@ struct ranker *ranker_init(struct t5 *m, const struct code_layout *layout, const
                           .positions = layout->positions};
     r->work = t5_work_init(m, &t, e);
     if (r->work != NULL)
+        r->placed = trie_upload(t5_backend(m), trie, NULL, e);
+    if (r->placed != NULL)
         r->beam = beam_init(m, layout, &(struct beam_limits){.requests = l->rows, .width = l->width}, e);
     if (r->beam != NULL)
         return r;
@@ -37,6 +40,7 @@ void ranker_free(struct ranker *r)
     if (r == NULL)
         return;
     beam_free(r->beam);
+    trie_release(t5_backend(r->model), r->placed);
     t5_work_free(r->work);
     free(r);
 }
@@ -45,6 +49,7 @@ const struct beam *ranker_run(struct ranker *r, const struct t5_batch *b)
 {
     CHECK(b->count <= r->limits.rows && b->offsets[b->count] <= r->limits.tokens);
     t5_encode(r->model, r->work, b, 0);
-    (void)beam_run(r->beam, r->work, &(struct beam_search){.trie = trie_view_of(r->trie), .width = r->limits.width});
+    const struct beam_search s = {.trie = trie_view_of(r->trie), .placed = r->placed, .width = r->limits.width};
+    (void)beam_run(r->beam, r->work, &s);
     return r->beam;
 }

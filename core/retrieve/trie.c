@@ -275,6 +275,61 @@ void trie_free(struct trie *t)
     free(t);
 }
 
+/* ---- in the backend's memory ---- */
+
+struct placed {
+    struct trie_view view; /* first: callers hold a pointer to it */
+    char *block;           /* the view once more, then the arrays as they lie in the trie's own block */
+    size_t room;
+};
+
+static struct placed *place_in(const struct backend *be, struct placed *old, size_t bytes)
+{
+    if (old && old->room >= bytes)
+        return old;
+    trie_release(be, old ? &old->view : NULL);
+    struct placed *p = xcalloc(1, sizeof *p);
+    p->room = bytes + bytes / 4; /* the next ones are likely to be larger */
+    p->block = be->alloc(p->room);
+    if (p->block)
+        return p;
+    free(p);
+    return NULL;
+}
+
+const struct trie_view *trie_upload(const struct backend *be, const struct trie *t, const struct trie_view *old, struct err *e)
+{
+    if (be->has_host_memory)
+        return &t->view;
+    size_t head = aligned(sizeof t->view), arrays = (size_t)((const char *)t->view.leaf_doc - (const char *)t->block);
+    struct placed *p = place_in(be, (struct placed *)(uintptr_t)old, head + arrays);
+    if (!p) {
+        err_set(e, ERR_OS, "no memory on the device for the IDs of %u documents (%zu MiB)", trie_count(t), (head + arrays) >> 20);
+        return NULL;
+    }
+    p->view = t->view;
+    p->view.leaf_doc = NULL;
+    p->view.resident = (const struct trie_view *)p->block;
+    for (int32_t l = 0; l < p->view.levels; l++) {
+        struct trie_level *level = &p->view.level[l];
+        level->codes = p->block + head + ((const char *)level->codes - (const char *)t->block);
+        if (level->first)
+            level->first = (const uint32_t *)(p->block + head + ((const char *)level->first - (const char *)t->block));
+    }
+    be->write(p->block, &p->view, sizeof p->view);
+    be->write(p->block + head, t->block, arrays);
+    return &p->view;
+}
+
+void trie_release(const struct backend *be, const struct trie_view *v)
+{
+    if (!v || be->has_host_memory)
+        return;
+    struct placed *p = (struct placed *)(uintptr_t)v;
+    be->release(p->block);
+    free(p);
+}
+
 /* ---- reading ---- */
 
 const struct trie_view *trie_view_of(const struct trie *t)

@@ -22,6 +22,12 @@ const struct trie_view *trie_view_of(const struct trie *t);
 uint32_t trie_count(const struct trie *t); /* documents */
 size_t trie_bytes(const struct trie *t);
 
+/* The view for beam_step: arrays in the backend's memory. Where that is host memory it is the trie's own, and nothing is copied. `old` (or NULL) is
+ * an upload that nobody reads any more: its memory is taken where it is large enough, and it is released in any case. The trie must outlive
+ * the view only where has_host_memory. NULL when memory is short. Both are calls to the backend, so only for the thread that speaks to it. */
+const struct trie_view *trie_upload(const struct backend *be, const struct trie *t, const struct trie_view *old, struct err *e);
+void trie_release(const struct backend *be, const struct trie_view *v); /* NULL is fine */
+
 /* Node of `prefix` (length codes, 1 .. levels) at level length - 1; false if no document has it. */
 bool trie_find(const struct trie *t, const uint32_t *prefix, int32_t length, uint32_t *node);
 /* Children of a node: nodes [*from, *to) of the next level. level -1 = the root. */

@@ -245,9 +245,11 @@ static void move_together(const struct search *t)
     int32_t total = 0;
     for (int32_t r = 0; r < t->a->in->requests; r++) {
         out->offsets[r] = total;
-        for (int32_t i = 0; i < t->kept[r]; i++)
-            put(out, total + i, get(out, (int64_t)r * t->a->width + i));
-        total += t->kept[r];
+        for (int32_t i = 0; i < t->kept[r]; i++, total++) {
+            put(out, total, get(out, (int64_t)r * t->a->width + i));
+            if (t->a->tokens)
+                t->a->tokens[total] = t->a->token_base + (int32_t)out->code[total];
+        }
     }
     out->offsets[t->a->in->requests] = total;
     out->requests = t->a->in->requests;

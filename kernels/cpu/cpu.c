@@ -31,6 +31,7 @@ const struct simd *simd_choose(const char *name)
 static const struct backend table = {
     .name = "cpu",
     .device = device_name,
+    .has_host_memory = true,
     .act_bytes = sizeof(float),
     .alloc = cpu_alloc,
     .release = cpu_release,

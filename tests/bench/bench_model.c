@@ -25,6 +25,7 @@ struct bench {
     struct code_layout layout;
     /* search */
     struct trie *trie;
+    const struct trie_view *placed;
     struct t5_work *work;
     struct beam *beam;
     int32_t width;
@@ -146,7 +147,9 @@ static void run_close(struct bench *b, char **argument)
     close_pass(b);
     free_batches(b);
     t5_free(b->model);
+    trie_release(b->be, b->placed);
     trie_free(b->trie);
+    b->placed = NULL;
     b->model = NULL;
     b->trie = NULL;
     puts("ok");
@@ -162,6 +165,8 @@ static void run_bundle(struct bench *b, char **argument)
     require(b, b->model && bundle_file(bundle, "ids.tsv") && id_table_read(&ids, bundle_file(bundle, "ids.tsv"), &b->layout, &b->e) == 0);
     b->trie = trie_build(ids.codes, NULL, (uint32_t)ids.count, ids.positions, &b->e);
     require(b, b->trie != NULL);
+    b->placed = trie_upload(b->be, b->trie, NULL, &b->e);
+    require(b, b->placed != NULL);
     id_table_free(&ids);
     bundle_close(bundle);
     printf("ok documents=%u parameters=%lld\n", trie_count(b->trie), (long long)t5_size(b->model));
@@ -188,7 +193,7 @@ static void run_queries(struct bench *b, char **argument)
 static void run_search(struct bench *b, char **argument)
 {
     const struct code_batch *q = &b->batch[0];
-    const struct beam_search s = {.trie = trie_view_of(b->trie), .width = b->width, .renormalise = atoi(argument[0])};
+    const struct beam_search s = {.trie = trie_view_of(b->trie), .placed = b->placed, .width = b->width, .renormalise = atoi(argument[0])};
     double start = now_s();
     t5_encode(b->model, b->work, &(struct t5_batch){q->count, q->tokens, q->offsets}, 0);
     double encoded = now_s();

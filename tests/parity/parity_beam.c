@@ -20,6 +20,7 @@ struct beam_case {
     struct t5_work *work;
     struct beam *beam;
     struct trie *trie;
+    const struct trie_view *placed;
     int32_t queries, documents, tokens, widest;
     const int32_t *query_tokens, *query_offsets;
     struct err e;
@@ -63,9 +64,10 @@ static int open_search(struct beam_case *c)
                                 .beam_rows = c->queries * c->widest, .positions = c->layout.positions};
     const struct beam_limits bl = {.requests = c->queries, .width = c->widest};
     c->trie = trie_build(c->ids.codes, NULL, (uint32_t)c->documents, c->layout.positions, &c->e);
+    c->placed = c->trie ? trie_upload(c->be, c->trie, NULL, &c->e) : NULL;
     c->work = t5_work_init(c->model, &l, &c->e);
     c->beam = beam_init(c->model, &c->layout, &bl, &c->e);
-    return c->trie && c->work && c->beam ? 0 : -1;
+    return c->placed && c->work && c->beam ? 0 : -1;
 }
 
 /* queries.txt through spiece.model gives exactly query.tokens. */
@@ -95,25 +97,45 @@ static void check_tokens(struct beam_case *c)
 static void search(struct beam_case *c, int32_t width, bool renormalise)
 {
     const struct t5_batch batch = {c->queries, c->query_tokens, c->query_offsets};
-    const struct beam_search s = {.trie = trie_view_of(c->trie), .width = width, .renormalise = renormalise};
+    const struct beam_search s = {.trie = trie_view_of(c->trie), .placed = c->placed, .width = width, .renormalise = renormalise};
     t5_encode(c->model, c->work, &batch, 0);
     CHECK(beam_run(c->beam, c->work, &s) == 0);
+}
+
+static int32_t *to_backend(const struct beam_case *c, const int32_t *host, int32_t n)
+{
+    int32_t *y = c->be->alloc((size_t)n * sizeof *y);
+    CHECK(y);
+    c->be->write(y, host, (size_t)n * sizeof *y);
+    return y;
+}
+
+/* Decoder states of the first position, [queries, d]. */
+static void first_states(struct beam_case *c, float *h, int32_t d)
+{
+    int32_t *host = xcalloc((size_t)c->queries + 1, sizeof *host);
+    const struct t5_batch batch = {c->queries, c->query_tokens, c->query_offsets};
+    int32_t *tokens = to_backend(c, host, c->queries);
+    for (int32_t r = 0; r <= c->queries; r++)
+        host[r] = r;
+    int32_t *offsets = to_backend(c, host, c->queries + 1);
+    t5_encode(c->model, c->work, &batch, 0);
+    t5_decode_begin(c->model, c->work);
+    c->be->download(h, t5_decode_step(c->model, c->work, offsets, c->queries, tokens, tokens), (int64_t)c->queries * d);
+    c->be->release(tokens);
+    c->be->release(offsets);
+    free(host);
 }
 
 /* logp.first: a search of full width over a trie that holds every code of position 1 once would hide the codes without documents; so the head
  * is applied to the first decoder state directly. */
 static void check_first(struct beam_case *c)
 {
-    int32_t k = c->layout.codes[0], d = t5_config_of(c->model)->d_model, *offsets = xcalloc((size_t)c->queries + 1, sizeof *offsets);
-    int32_t *tokens = xcalloc((size_t)c->queries, sizeof *tokens);
+    int32_t k = c->layout.codes[0], d = t5_config_of(c->model)->d_model;
     float *logp = xcalloc((size_t)c->queries * (size_t)k, sizeof *logp), *h = xcalloc((size_t)c->queries * (size_t)d, sizeof *h);
-    const struct t5_batch batch = {c->queries, c->query_tokens, c->query_offsets};
-    const float *head = t5_head(c->model)->master + (int64_t)c->layout.base * d;
-    for (int32_t r = 0; r <= c->queries; r++)
-        offsets[r] = r;
-    t5_encode(c->model, c->work, &batch, 0);
-    t5_decode_begin(c->model, c->work);
-    c->be->download(h, t5_decode_step(c->model, c->work, offsets, c->queries, tokens, tokens), (int64_t)c->queries * d);
+    float *head = xcalloc((size_t)k * (size_t)d, sizeof *head);
+    c->be->read(head, t5_head(c->model)->master + (int64_t)c->layout.base * d, (size_t)k * (size_t)d * sizeof *head);
+    first_states(c, h, d);
     for (int32_t r = 0; r < c->queries; r++) {
         double sum = 0;
         for (int32_t j = 0; j < k; j++) {
@@ -129,9 +151,8 @@ static void check_first(struct beam_case *c)
     const float *ref = parity_floats(c->data, "logp.first", (int64_t)c->queries * k, NULL);
     if (ref)
         parity_check("beam.logp", "logp.first", logp, ref, (int64_t)c->queries * k, parity_tolerance("beam.score"));
-    free(offsets);
-    free(tokens);
     free(logp);
+    free(head);
     free(h);
 }
 
@@ -171,6 +192,36 @@ static bool is_permutation(const int32_t *docs, int32_t n)
     return all;
 }
 
+/* With narrow activations scores are off by the tolerance, so neighbours change places and a prefix near the cut may be another: of the
+ * reference's documents so many must still be there. */
+static const double narrow_overlap = 0.9;
+
+static double overlap(const int32_t *mine, const int32_t *ref, int32_t width)
+{
+    int32_t both = 0;
+    for (int32_t i = 0; i < width; i++)
+        for (int32_t j = 0; j < width; j++)
+            both += mine[i] >= 0 && mine[i] == ref[j];
+    return (double)both / width;
+}
+
+static void check_documents(struct beam_case *c, const char *tensor, const int32_t *docs, const float *scores, int32_t width,
+                            const float *ref_scores)
+{
+    const int32_t *ref = parity_ints(c->data, tensor, (int64_t)c->queries * width, NULL);
+    double shared = 0;
+    for (int32_t r = 0; ref && ref_scores && r < c->queries; r++) {
+        int64_t at = (int64_t)r * width;
+        bool all = width >= c->documents;
+        shared += overlap(docs + at, ref + at, width) / c->queries;
+        if (all || !parity_narrow())
+            parity_check_true("beam.docs", tensor, all ? is_permutation(docs + at, width) && is_permutation(ref + at, width)
+                                                       : ranks_agree(docs + at, scores + at, ref + at, ref_scores + at, width));
+    }
+    if (ref && parity_narrow())
+        parity_check_true("beam.docs (overlap)", tensor, shared >= narrow_overlap);
+}
+
 static void check_list(struct beam_case *c, const char *name, int32_t width, bool renormalise)
 {
     char tensor[64];
@@ -184,13 +235,7 @@ static void check_list(struct beam_case *c, const char *name, int32_t width, boo
     if (ref_scores)
         parity_check("beam.scores", tensor, scores, ref_scores, n, parity_tolerance("beam.score"));
     snprintf(tensor, sizeof tensor, "%s.docs%s", name, suffix);
-    const int32_t *ref_docs = parity_ints(c->data, tensor, n, NULL);
-    for (int32_t r = 0; ref_docs && ref_scores && r < c->queries; r++) {
-        int64_t at = (int64_t)r * width;
-        bool fair = width < c->documents ? ranks_agree(docs + at, scores + at, ref_docs + at, ref_scores + at, width)
-                                         : is_permutation(docs + at, width) && is_permutation(ref_docs + at, width);
-        parity_check_true("beam.docs", tensor, fair);
-    }
+    check_documents(c, tensor, docs, scores, width, ref_scores);
     free(docs);
     free(scores);
 }
@@ -270,6 +315,7 @@ void parity_beam(const struct parity_case *p)
     beam_free(c.beam);
     t5_work_free(c.work);
     t5_free(c.model);
+    trie_release(c.be, c.placed);
     trie_free(c.trie);
     id_table_free(&c.ids);
 }

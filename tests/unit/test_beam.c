@@ -28,6 +28,7 @@ struct world {
     struct t5 *model;
     struct t5_work *work, *single; /* of the search; of the naive decoder */
     struct trie *trie;
+    const struct trie_view *placed;
     struct beam *beam;
     uint32_t codes[DOCUMENTS * POSITIONS], document[DOCUMENTS], n;
     int32_t tokens[REQUESTS * LONGEST], offsets[REQUESTS + 1];
@@ -71,7 +72,7 @@ static struct world world_open(int32_t learned, uint32_t documents)
                                             .scale_output = true}};
     const struct t5_limits many = {.encoder_tokens = REQUESTS * LONGEST, .rows = REQUESTS, .beam_rows = REQUESTS * WIDEST, .positions = POSITIONS};
     const struct t5_limits one = {.encoder_tokens = LONGEST, .decoder_tokens = POSITIONS, .rows = 1};
-    const struct beam_limits limits = {REQUESTS, WIDEST};
+    const struct beam_limits limits = {.requests = REQUESTS, .width = WIDEST};
     w.model = t5_init(be, &o, &e);
     t5_randomise(w.model, 5);
     w.work = t5_work_init(w.model, &many, &e);
@@ -82,12 +83,14 @@ static struct world world_open(int32_t learned, uint32_t documents)
     draw_requests(&w);
     w.trie = trie_build(w.codes, w.document, w.n, w.layout.positions, &e);
     assert_non_null(w.trie);
+    w.placed = trie_upload(be, w.trie, NULL, &e);
     return w;
 }
 
 static void world_close(struct world *w)
 {
     beam_free(w->beam);
+    trie_release(be, w->placed);
     trie_free(w->trie);
     t5_work_free(w->work);
     t5_work_free(w->single);
@@ -102,6 +105,7 @@ static void search(struct world *w, int32_t first, int32_t count, struct beam_se
         offsets[i] = w->offsets[first + i] - w->offsets[first];
     const struct t5_batch b = {count, w->tokens + w->offsets[first], offsets};
     s.trie = trie_view_of(w->trie);
+    s.placed = w->placed;
     t5_encode(w->model, w->work, &b, 0);
     assert_int_equal(beam_run(w->beam, w->work, &s), 0);
 }
@@ -286,8 +290,10 @@ static void test_exact_ties(void **state)
         for (uint32_t b = 0; b <= 2; b += 2)
             for (uint32_t c = 0; c < 3; c++, count++)
                 memcpy(codes + count * 3, (const uint32_t[]){a, b, c}, 3 * sizeof *codes);
-    trie_free(w.trie);
+    struct trie *before = w.trie;
     w.trie = trie_build(codes, NULL, count, 3, &e);
+    w.placed = trie_upload(be, w.trie, w.placed, &e);
+    trie_free(before);
     search(&w, 0, 1, (struct beam_search){.width = 12});
     const struct beam_hit *h = beam_hits(w.beam, 0, &n);
     assert_int_equal(n, 12);
@@ -328,7 +334,7 @@ static void test_stop_between_positions(void **state)
     (void)state;
     struct world w = world_open(3, DOCUMENTS);
     int asked = 0;
-    const struct beam_search s = {.trie = trie_view_of(w.trie), .width = 4, .stop = stop_at_second, .state = &asked};
+    const struct beam_search s = {.trie = trie_view_of(w.trie), .placed = w.placed, .width = 4, .stop = stop_at_second, .state = &asked};
     t5_encode(w.model, w.work, &(struct t5_batch){REQUESTS, w.tokens, w.offsets}, 0);
     assert_int_equal(beam_run(w.beam, w.work, &s), -1);
     assert_int_equal(asked, 2);
