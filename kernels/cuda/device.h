@@ -9,6 +9,7 @@
  *   sync_block(), sync_warp()
  *   shuffle_xor(v, d), shuffle_down(v, d), shuffle(v, lane), vote_any(p), vote_all(p), vote_ballot(p): whole warps only
  *   atomic_add(p, v) for int32_t, uint32_t, uint64_t in device and shared memory, atomic_max likewise; no float atomics: sums keep their order
+ *   fence()                what this thread has written is there for blocks that learn of it by an atomic
  *   thread_x(), block_x(), block_y(), block_z(), threads(), blocks_x(): indices as int; blocks are one-dimensional in threads, a multiple of 32, <= 1024
  *   load4(gp<const float or const real>, i) / store4(gp<..>, i, four): four neighbours at once, address i a multiple of 4 elements (f32: 16 bytes,
  *                            bf16: 8 bytes); load8 / store8 for two of them. struct four {float x, y, z, w}
@@ -19,6 +20,11 @@
  * wmma: namespace `wmma` as in <mma.h>, for tiles of 16 x 16 x 16, bf16 x bf16 -> float, load from / store to shared arrays or device memory. */
 #ifndef SEMINDEX_DEVICE_H
 #define SEMINDEX_DEVICE_H
+
+enum { WARP = 32 };
+struct four {
+    float x, y, z, w;
+};
 
 #ifdef SEMINDEX_EMU
 #include "../emu/emu.h"
@@ -36,6 +42,7 @@ extern "C" {
 }
 
 #ifdef SEMINDEX_EMU
+using emu::fence;
 typedef emu::bf16 bf16;
 #else
 typedef __nv_bfloat16 bf16;
@@ -46,17 +53,13 @@ typedef float real;
 typedef bf16 real;
 #endif
 
-enum { WARP = 32 };
-struct four {
-    float x, y, z, w;
-};
-
 #ifndef SEMINDEX_EMU
 template <class T> using gp = T *;
 template <class T> using sp = T *;
-#define SHARED(T, name, count) __shared__ __align__(16) T name[count]
+#define SHARED(T, name, count) __shared__ __align__(32) T name[count]
 static __device__ __forceinline__ void sync_block() { __syncthreads(); }
 static __device__ __forceinline__ void sync_warp() { __syncwarp(); }
+static __device__ __forceinline__ void fence() { __threadfence(); }
 template <class T> static __device__ __forceinline__ T shuffle_xor(T v, int d) { return __shfl_xor_sync(0xffffffffu, v, d); }
 template <class T> static __device__ __forceinline__ T shuffle_down(T v, int d) { return __shfl_down_sync(0xffffffffu, v, d); }
 template <class T> static __device__ __forceinline__ T shuffle(T v, int lane) { return __shfl_sync(0xffffffffu, v, lane); }
