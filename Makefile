@@ -66,7 +66,7 @@ CUDA_OBJECTS := $(patsubst kernels/cuda/%.cu,$(BUILD)/cuda/%.o,$(wildcard kernel
 NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if $(filter f32,$(CUDA)),-DSEMINDEX_CUDA_F32) \
   $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
   -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS)) \
-  -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wshadow,-Werror
+  -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .DEFAULT_GOAL := all
 .PHONY: all help deps test test-device test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
