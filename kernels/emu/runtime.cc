@@ -1,0 +1,295 @@
+/* runtime.cc: platform.h on this processor: device memory, copies, launches, recordings, faults, counts.
+ *
+ * Each allocation is a mapping of its own, zeroed by the system, touched where it is used, with a page beyond its end that is not its own,
+ * so a shape larger than this machine's memory can be walked through as long as nothing runs (emu_record_only). SEMINDEX_EMU_MEMORY says how
+ * many bytes the device has, SEMINDEX_EMU_FAULT=N lets the N-th launch fail as a lost device would: one line and exit code 70.
+ *
+ * A recording is a list of closures. Launches see the scratch block as large as their op asked for, so that leaving it is found; a
+ * recording keeps that size, too. */
+#include "inside.h"
+
+#include <functional>
+#include <memory>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+using emu::room;
+
+struct recording {
+    std::vector<std::function<void()>> work;
+};
+
+static const size_t PAGE = 4096, MEMORY = (size_t)64 << 30;
+
+static struct {
+    size_t memory, used;
+    room *scratch;
+    struct recording *recording;
+    struct platform_counts totals;
+    int64_t launches, fault; /* since the start; the one that fails, 0 none */
+    bool record_only;
+    void (*handler)(const char *line);
+} device;
+static std::vector<struct emu_launch> noted;
+
+/* ---- faults ---- */
+
+void platform_on_fault(void (*handler)(const char *line))
+{
+    device.handler = handler;
+}
+
+void platform_fault(const char *what)
+{
+    char line[512];
+    snprintf(line, sizeof line, "device cuda:0 (emulated): %s", what);
+    fprintf(stderr, "semindex: %s\n", line);
+    if (device.handler)
+        device.handler(line);
+    _exit(70);
+}
+
+/* ---- memory ---- */
+
+static room *room_make(size_t bytes)
+{
+    const size_t mapped = (bytes + PAGE - 1) / PAGE * PAGE + PAGE;
+    void *p = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return nullptr;
+    room *r = new room{};
+    r->base = (char *)p;
+    r->bytes = bytes;
+    r->mapped = mapped;
+    emu::watch_room(r);
+    return r;
+}
+
+static size_t number_in(const char *name, size_t otherwise)
+{
+    const char *said = getenv(name);
+    return said && *said ? (size_t)strtoull(said, nullptr, 10) : otherwise;
+}
+
+int platform_open(int index, char *name, size_t name_size, char *message, size_t message_size)
+{
+    if (index != 0) {
+        snprintf(message, message_size, "there is no device cuda:%d; the emulation has one, cuda:0", index);
+        return -1;
+    }
+    if (!device.scratch) {
+        emu::watch_open();
+        device.memory = number_in("SEMINDEX_EMU_MEMORY", MEMORY);
+        device.fault = (int64_t)number_in("SEMINDEX_EMU_FAULT", 0);
+        device.scratch = room_make(PLATFORM_SCRATCH);
+        CHECK(device.scratch);
+    }
+    snprintf(name, name_size, "emulated on this processor");
+    return 0;
+}
+
+size_t platform_memory(size_t *total)
+{
+    if (total)
+        *total = device.memory;
+    return device.memory > device.used ? device.memory - device.used : 0;
+}
+
+void *platform_alloc(size_t bytes)
+{
+    CHECK(!device.recording);
+    if (bytes > platform_memory(nullptr))
+        return nullptr;
+    room *r = room_make(bytes);
+    if (!r)
+        return nullptr;
+    device.used += bytes;
+    return r->base;
+}
+
+void platform_free(void *memory)
+{
+    if (!memory)
+        return;
+    CHECK(!device.recording);
+    room *r = emu::watch_forget(memory);
+    device.used -= r->bytes;
+    munmap(r->base, r->mapped);
+    delete r;
+}
+
+void platform_write(void *to, const void *host, size_t bytes)
+{
+    CHECK(!device.recording);
+    emu::watch_span(to, bytes, "platform_write");
+    if (bytes > 0 && !device.record_only)
+        memcpy(to, host, bytes);
+}
+
+void platform_read(void *host, const void *from, size_t bytes)
+{
+    CHECK(!device.recording);
+    emu::watch_span(from, bytes, "platform_read");
+    if (bytes > 0)
+        memcpy(host, from, bytes);
+}
+
+void platform_wait(void)
+{
+}
+
+void *platform_scratch(size_t bytes)
+{
+    CHECK(bytes <= PLATFORM_SCRATCH);
+    device.scratch->bytes = bytes;
+    return device.scratch->base;
+}
+
+/* ---- what runs on the device: at once, or kept in a recording ---- */
+
+template <class F> static void queue(F work)
+{
+    if (device.recording)
+        device.recording->work.push_back(work);
+    else
+        work();
+}
+
+static void list(const char *kernel, emu::dims blocks, int threads, struct cost cost)
+{
+    noted.push_back({kernel, blocks.x * blocks.y * blocks.z, threads, cost.bytes, cost.operations});
+}
+
+/* Counts a launch that is about to run; false when it is only listed. */
+bool emu::note_launch(const char *kernel, dims blocks, int threads, struct cost cost)
+{
+    device.totals.launches++;
+    device.totals.bytes += cost.bytes;
+    device.totals.operations += cost.operations;
+    if (++device.launches == device.fault) {
+        char what[160];
+        snprintf(what, sizeof what, "launch %lld fails, as SEMINDEX_EMU_FAULT wants (%.80s)", (long long)device.launches, kernel);
+        platform_fault(what);
+    }
+    if (device.record_only)
+        list(kernel, blocks, threads, cost);
+    return !device.record_only;
+}
+
+void platform_copy(void *to, const void *from, size_t bytes)
+{
+    if (bytes == 0)
+        return;
+    emu::watch_span(to, bytes, "platform_copy");
+    emu::watch_span(from, bytes, "platform_copy");
+    queue([=] {
+        if (device.record_only)
+            list("platform_copy", {1, 1, 1}, 0, {2.0 * (double)bytes, 0.0});
+        else
+            memcpy(to, from, bytes);
+    });
+}
+
+void platform_zero(void *memory, size_t bytes)
+{
+    if (bytes == 0)
+        return;
+    emu::watch_span(memory, bytes, "platform_zero");
+    queue([=] {
+        if (device.record_only)
+            list("platform_zero", {1, 1, 1}, 0, {(double)bytes, 0.0});
+        else
+            memset(memory, 0, bytes);
+    });
+}
+
+static void check_shape(const emu::launch &l)
+{
+    const emu::dims b = l.blocks;
+    if (l.threads <= 0 || l.threads > emu::THREADS_MOST || l.threads % emu::LANES != 0)
+        emu::fail("launch of %s: %d threads a block", l.kernel, l.threads);
+    if (b.x < 1 || b.x > INT32_MAX || b.y < 1 || b.y > 65535 || b.z < 1 || b.z > 65535)
+        emu::fail("launch of %s: a grid of %lld x %lld x %lld blocks", l.kernel, (long long)b.x, (long long)b.y, (long long)b.z);
+}
+
+static void run_launch(const emu::launch &l)
+{
+    if (!emu::note_launch(l.kernel, l.blocks, l.threads, l.cost))
+        return;
+    const uint64_t bytes = device.scratch->bytes;
+    device.scratch->bytes = l.scratch;
+    emu::execute(l);
+    device.scratch->bytes = bytes;
+}
+
+void emu::submit(launch l)
+{
+    check_shape(l);
+    l.scratch = device.scratch->bytes;
+    if (!device.recording) {
+        run_launch(l);
+        return;
+    }
+    std::shared_ptr<void> kept(l.keep(l.args), l.drop);
+    l.args = kept.get();
+    device.recording->work.push_back([l, kept] { run_launch(l); });
+}
+
+void platform_gemm(const struct gemm *g)
+{
+    if (g->m == 0 || g->n == 0)
+        return;
+    const struct gemm copy = *g;
+    queue([copy] { emu::product(&copy); });
+}
+
+/* ---- counts and recordings ---- */
+
+void platform_totals(struct platform_counts *out, bool reset)
+{
+    *out = device.totals;
+    if (reset)
+        device.totals = {};
+}
+
+void emu_record_only(bool on)
+{
+    device.record_only = on;
+    if (on)
+        noted.clear();
+}
+
+const struct emu_launch *emu_launches(int64_t *count)
+{
+    *count = (int64_t)noted.size();
+    return noted.data();
+}
+
+int platform_record_begin(void)
+{
+    CHECK(!device.recording);
+    device.recording = new struct recording;
+    return 0;
+}
+
+struct recording *platform_record_end(void)
+{
+    struct recording *r = device.recording;
+    CHECK(r);
+    device.recording = nullptr;
+    return r;
+}
+
+void platform_replay(const struct recording *r)
+{
+    CHECK(!device.recording);
+    for (const auto &work : r->work)
+        work();
+}
+
+void platform_record_free(struct recording *r)
+{
+    delete r;
+}
