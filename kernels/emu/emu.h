@@ -365,7 +365,7 @@ template <class T> inline T atomic_max(sp<T> p, std::common_type_t<T> v)
     *c = v > old ? v : old;
     return old;
 }
-void fence(); /* what this block has written may be read by blocks that later update what this thread updates next */
+void fence(); /* what was written is there for blocks that learn of it by an atomic */
 
 /* ---- launches ---- */
 

@@ -3,8 +3,8 @@
  * Who touched a cell last, and when, is kept in two words, one of writing and one of reading: stamp | who. Only the last access need be kept:
  * one that is ordered before its successor by a barrier says nothing that the successor does not say, and unordered reads melt into "several
  * lanes of a warp", "several warps", "several blocks". An access is a race when the last write (or, for a write, the last read as well) is
- * not ordered before it. Blocks of one launch are ordered only through atomics: whoever updates a cell that others have updated before sees
- * what those blocks had written up to then.
+ * not ordered before it. Blocks of one launch are ordered only through fences and atomics: who updates device memory sees what
+ * earlier blocks had written before the fence that preceded an update of theirs.
  *
  * The footprint of a launch is kept in four bits a way for every four bytes of device memory, with the number of the launch they belong to,
  * so nothing is cleared between launches. All of this lies in memory that is mapped when it is first needed and touched where it is used. */
@@ -37,6 +37,11 @@ static struct {
     bool acquired;     /* this block has updated device memory */
     int64_t bytes, loads, stores;
 } seen;
+static struct { /* the fences of the running block */
+    uint64_t epoch; /* the barrier after which they were */
+    int count;
+    release mark; /* of the last one */
+} fenced;
 static struct emu_touched last;
 static std::vector<emu_mismatch> mismatches;
 
@@ -258,17 +263,31 @@ static int64_t print(room *home, uint64_t offset, size_t size, bool write)
     return fresh;
 }
 
+/* fence(): what lay before it goes out with this thread's next update, or, if all threads of the block called it and met since, with anyone's. */
+void fence()
+{
+    if (now.check < 2)
+        return;
+    if (fenced.epoch != now.since)
+        fenced.count = 0;
+    fenced.epoch = now.since;
+    fenced.count++;
+    fenced.mark = {now.begun, now.since, now.warp_since[now.thread / LANES], now.stamp, now.thread, true, false};
+}
+
 /* An update makes this block see those that updated before, and shows what it has written to those that update later. */
 static void exchange_knowledge(void)
 {
     release &r = releases.back();
+    const bool all = fenced.count == now.threads && fenced.epoch >= now.begun && fenced.epoch < now.since;
     seen.acquired = true;
-    r.several = r.done && r.thread != now.thread;
-    r.done = true;
-    r.thread = now.thread;
-    r.since = now.since;
-    r.warp_since = now.warp_since[now.thread / LANES];
-    r.stamp = now.stamp;
+    if (!all && (fenced.mark.thread != now.thread || fenced.mark.begun != now.begun))
+        return;
+    const bool several = r.done && r.thread != now.thread && !all;
+    r = fenced.mark;
+    r.several = several;
+    if (all)
+        r.since = now.since;
 }
 
 void note_device(const room *in, const void *p, size_t size, access how, bool warp)
