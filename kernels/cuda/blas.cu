@@ -42,7 +42,7 @@ struct call { /* cuBLASLt's words for one product */
 static void must(cublasStatus_t status, const char *call, const struct gemm *g)
 {
     char what[384];
-    if (status == CUBLAS_STATUS_SUCCESS)
+    if (status == CUBLAS_STATUS_SUCCESS || cuda_recording_broke())
         return;
     snprintf(what, sizeof what, "%s: %s (%.100s; product of m %lld, n %lld, k %lld)", cublasLtGetStatusName(status),
              cublasLtGetStatusString(status), call, g ? (long long)g->m : 0, g ? (long long)g->n : 0, g ? (long long)g->k : 0);
@@ -129,7 +129,7 @@ static uint32_t hash_of(const struct shape *s)
 static void choose(struct choice *into, const struct call *c, const struct gemm *g)
 {
     const uint32_t a = into->shape.align_b, b = into->shape.align_a, d = into->shape.align_c;
-    cublasLtMatmulHeuristicResult_t best;
+    cublasLtMatmulHeuristicResult_t best = {};
     int found = 0;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
@@ -141,11 +141,10 @@ static void choose(struct choice *into, const struct call *c, const struct gemm 
     cublasLtMatmulDescOpaque_t operation = c->operation;
     cublasLtMatrixLayoutOpaque_t la = c->a, lb = c->b, lc = c->c;
     LT(cublasLtMatmulAlgoGetHeuristic(blas.handle, &operation, &la, &lb, &lc, &lc, blas.preference, 1, &best, &found));
-    if (found < 1)
-        must(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", g);
-    LT(best.state);
+    into->used = found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
     into->algo = best.algo;
-    into->used = true;
+    if (!into->used)
+        must(found > 0 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic", g);
 }
 
 static const cublasLtMatmulAlgo_t *algorithm(const struct call *c, const struct gemm *g)
@@ -160,7 +159,7 @@ static const cublasLtMatmulAlgo_t *algorithm(const struct call *c, const struct 
     struct choice *into = &blas.choices[set][blas.next[set]++ % WAYS];
     into->shape = s;
     choose(into, c, g);
-    return &into->algo;
+    return into->used ? &into->algo : NULL; /* NULL only in a recording that broke */
 }
 
 static struct cost cost_of(const struct gemm *g)

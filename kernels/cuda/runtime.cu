@@ -54,10 +54,20 @@ void platform_fault(const char *what)
     _exit(70);
 }
 
+/* A recording that CUDA gave up: something in it cannot be captured (a kernel that must first be loaded). No fault: its end says so. */
+bool cuda_recording_broke(void)
+{
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (!device.recording || cudaStreamIsCapturing(device.stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusInvalidated)
+        return false;
+    cudaGetLastError();
+    return true;
+}
+
 void cuda_must(cudaError_t status, const char *call)
 {
     char what[384];
-    if (status == cudaSuccess)
+    if (status == cudaSuccess || cuda_recording_broke())
         return;
     snprintf(what, sizeof what, "%s: %s (%.120s)", cudaGetErrorName(status), cudaGetErrorString(status), call);
     platform_fault(what);
