@@ -318,7 +318,8 @@ struct backend {
     void (*adamw)(float *w, const float *grad, float *m, float *v, int64_t n, const struct adamw *a);
 
     /* Recordings (NULL where calls run at once): ops called between begin and end are put down instead of run; replay runs them on what memory
-     * then holds. Only ops, zero and act_zero may be called in between; sum_squares, which returns a number, may not. */
+     * then holds. Only ops, zero and act_zero may be called in between; sum_squares, which returns a number, may not. The same calls should have
+     * run once before: at first use of a shape a device loads and chooses its kernels, which a recording may refuse. */
     int (*record_begin)(void);
     struct recording *(*record_end)(void); /* NULL: the device refused; the ops have not run */
     void (*replay)(const struct recording *r);
