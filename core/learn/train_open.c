@@ -110,13 +110,14 @@ static char *checkpoint_path(const struct train *t, struct err *e)
 
 int train_open(struct train *t, struct err *e)
 {
-    char message[256];
+    char message[512];
     fill_defaults(&t->o);
     if (check_options(&t->o, e) != 0)
         return -1;
     t->be = backend_open(t->o.device ? t->o.device : "auto", t->o.threads, message, sizeof message);
     if (t->be == NULL)
-        return err_set(e, ERR_UNAVAILABLE, "%s", message);
+        return err_set(e, ERR_UNAVAILABLE, "device %s: %s", t->o.device ? t->o.device : "auto", message);
+    run_note_device(t->run, t->be->device, message);
     t->bundle = bundle_open(t->o.model, e);
     if (t->bundle == NULL || read_ids(t, e) != 0 || corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
         return -1;
@@ -187,9 +188,37 @@ static void copy_weights(struct train *t, const struct t5 *from)
     t5_refresh(t->model);
 }
 
-static int init_model(struct train *t, const struct t5_config *config, struct err *e)
+/* Longest input that the task may make of a sample. */
+static int32_t longest_input(const struct train *t)
 {
-    t->model = t5_init(t->be, &(struct t5_options){.config = *config, .train = true}, e);
+    int32_t items = t->o.max_history * t->layout.positions + 1;
+    return t->o.max_tokens > items ? t->o.max_tokens : items;
+}
+
+/* The model with what trains and validates it. The indexer, which is loaded already (NULL: none), goes before the work spaces come. */
+static int check_memory(const struct train *t, const struct t5_options *o, struct t5 *indexer, struct err *e)
+{
+    struct need model = {.be = t->be}, work = {.be = t->be}, gone = {.be = t->be};
+    int32_t longest = longest_input(t), rows = VALIDATION_ROWS * BEAM_WIDTH;
+    const struct t5_limits l = {.encoder_tokens = VALIDATION_ROWS * longest, .decoder_tokens = VALIDATION_ROWS, .rows = VALIDATION_ROWS,
+                                .beam_rows = rows, .positions = t->layout.positions};
+    need_model(&model, o);
+    trainer_need(&work, &o->config, t->layout.positions, t->o.batch, longest);
+    need_work(&work, &o->config, &l);
+    need_beam(&work, &o->config, t->layout.positions, VALIDATION_ROWS, rows);
+    need_tries(&work, t->layout.positions, t->ids.count);
+    if (indexer != NULL)
+        gone.bytes = (size_t)t5_size(indexer) * (sizeof(float) + t->be->act_bytes);
+    model.bytes += work.bytes > gone.bytes ? work.bytes - gone.bytes : 0;
+    return need_check(&model, "training", e);
+}
+
+static int init_model(struct train *t, const struct t5_config *config, struct t5 *indexer, struct err *e)
+{
+    const struct t5_options o = {.config = *config, .train = true};
+    if (check_memory(t, &o, indexer, e) != 0)
+        return -1;
+    t->model = t5_init(t->be, &o, e);
     if (t->model == NULL)
         return -1;
     t5_randomise(t->model, t->o.seed);
@@ -210,7 +239,7 @@ int train_model_from_indexer(struct train *t, struct err *e)
     config.codes = code_layout_total(&t->layout);
     config.dropout = (float)t->o.dropout;
     if (rc == 0)
-        rc = init_model(t, &config, e);
+        rc = init_model(t, &config, indexer, e);
     if (rc == 0)
         copy_weights(t, indexer);
     t5_free(indexer);
@@ -305,7 +334,7 @@ int train_model_own(struct train *t, struct err *e)
     struct t5_config config = own_config(t, indexer);
     lay_out(t, config.vocab, &learned);
     config.codes = code_layout_total(&t->layout);
-    int rc = init_model(t, &config, e);
+    int rc = init_model(t, &config, indexer, e);
     if (rc == 0 && indexer != NULL && lies_alike(t, &learned))
         start_from_indexer(t, indexer, &learned);
     t5_free(indexer);
