@@ -69,7 +69,7 @@ NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if
   -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test test-device test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
+.PHONY: all help deps test test-device test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
@@ -178,6 +178,17 @@ bench-trie: $(BUILD)/bench/bench_trie ## build 10 million random IDs; compare wi
 
 bench-peers: $(BUILD)/semindex $(BUILD)/bench/bench_model ## the same weights under CTranslate2, Hugging Face and PyTorch (a venv of 6 GB)
 	tests/bench/peers.sh $(BUILD)
+
+# The emulated backend in a build folder of its own; only the rooms that a model needs.
+COST_BUILD ?= build-emu
+COST_ROOMS := core/learn core/retrieve core/data core/model core/text core/base kernels/cpu kernels/cuda kernels/emu kernels
+cuda-cost: ## what the CUDA backend launches, moves and computes at T5-base shapes, and how long that should take (needs no GPU)
+	@$(MAKE) --no-print-directory -j2 EMU=1 BUILD=$(COST_BUILD) ROOMS="$(COST_ROOMS)" $(COST_BUILD)/bench/cuda_cost
+	@python3 tests/bench/cuda_cost.py $(COST_BUILD)/bench/cuda_cost --json $(COST_BUILD)/cuda-cost.json --out $(COST_BUILD)/cuda-cost.txt \
+	  $(if $(NVCC),--nvcc $(NVCC))
+
+gpu-check: ## on a machine with a GPU: is the backend right there, and how fast (STAGES=a,b; tests/gpu_check.sh --list)
+	@tests/gpu_check.sh $(if $(STAGES),--stages $(STAGES))
 
 demo: ## install, build, learn the sample catalogue, serve it (CHECK=1: one curl each, then stop)
 	@deploy/demo.sh $(if $(CHECK),--check)
