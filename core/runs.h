@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/run.h"
+#include "data/prepare.h" /* semindex prepare: struct prepare_options, prepare_run */
 #include "data/sample.h" /* semindex sample: sample_run */
 #include "model/import.h" /* struct import_options, import_run */
 #include "text/tokenizer.h" /* struct tokenizer_training, tokenizer_train */

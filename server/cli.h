@@ -25,6 +25,7 @@ int cli_learn(const struct options *o, struct err *e);
 int cli_train(const struct options *o, struct err *e);
 int cli_evaluate(const struct options *o, struct err *e);
 int cli_sample(const struct options *o, struct err *e);
+int cli_prepare(const struct options *o, struct err *e);
 /* cli_query.c */
 int cli_index(const struct options *o, struct err *e);
 int cli_search(const struct options *o, struct err *e);

@@ -215,6 +215,42 @@ int cli_evaluate(const struct options *o, struct err *e)
     return rc;
 }
 
+static int prepare_arguments(const struct options *o, struct prepare_options *p, struct err *e)
+{
+    if (o->argument_count < 2)
+        return err_set(e, ERR_USAGE, "the data set (amazon, esci, nq, msmarco, trec-dl, beir) and the folder of its files are needed");
+    if (o->argument_count > 2)
+        return err_set(e, ERR_USAGE, "'%s' is one argument too many", o->arguments[2]);
+    p->set = o->arguments[0];
+    p->folder = o->arguments[1];
+    return 0;
+}
+
+int cli_prepare(const struct options *o, struct err *e)
+{
+    struct prepare_options p = {
+        .out = option_need(o, OPT_OUT, e),
+        .data = option_text(o, OPT_DATA),
+        .category = option_text(o, OPT_CATEGORY),
+        .documents = option_int(o, OPT_DOCUMENTS),
+        .max_text = option_int(o, OPT_MAX_TEXT),
+        .bad_lines = option_int(o, OPT_BAD_LINES),
+        .all_histories = strcmp(option_text(o, OPT_HISTORIES), "all") == 0,
+        .seed = (uint64_t)option_int(o, OPT_SEED),
+        .check = option_flag(o, OPT_CHECK),
+        .json = option_flag(o, OPT_JSON),
+    };
+    struct str out = {0};
+    if (!p.out || prepare_arguments(o, &p, e))
+        return -1;
+    int rc = prepare_run(&p, cli_progress_begin(o), &out, e);
+    cli_progress_end();
+    if (out.size)
+        fwrite(out.data, 1, out.size, stdout); /* the counts also when the check fails */
+    str_free(&out);
+    return rc;
+}
+
 int cli_sample(const struct options *o, struct err *e)
 {
     const char *out = option_need(o, OPT_OUT, e);

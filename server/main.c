@@ -35,6 +35,17 @@ static const struct command commands[] = {
      cli_train},
     {"evaluate", CMD_EVALUATE, "Learning", "--data DIR [--model BUNDLE] [--task NAME]",
      "rank held-out queries and histories; print metrics beside baselines", NULL, cli_evaluate},
+    {"prepare", CMD_PREPARE, "Learning", "amazon|esci|nq|msmarco|trec-dl|beir FOLDER --out DIR",
+     "make a data folder from a data set's files as they are published",
+     "FOLDER holds the files under their published names, plain or gzip:\n"
+     "  amazon   reviews_NAME_5.json, meta_NAME.json\n"
+     "  esci     *examples*, *products* as .tsv, .csv or .jsonl; or --data DIR: queries for the items of a prepared category\n"
+     "  nq       *nq-train*.jsonl, *nq-dev*.jsonl\n"
+     "  msmarco  collection.tsv, queries.train.tsv, qrels.train.tsv, queries.dev.small.tsv, qrels.dev.small.tsv\n"
+     "  trec-dl  msmarco-test2019-queries.tsv, 2019qrels-pass.txt, and 2020's; --data DIR: what `prepare msmarco` made\n"
+     "  beir     corpus.jsonl, queries.jsonl, qrels/train.tsv, qrels/dev.tsv, qrels/test.tsv\n"
+     "DIR appears when it is whole. A stopped run goes on behind its finished phases (DIR.work) when started again.",
+     cli_prepare},
     {"sample", CMD_SAMPLE, "Learning", "--out DIR", "write the demo's product catalogue with queries and histories", NULL, cli_sample},
     {"verify", CMD_VERIFY, "Store", "--catalog FILE [--model BUNDLE]", "check a catalogue, and that it belongs to the bundle", NULL,
      cli_verify},

@@ -10,8 +10,8 @@
 #define STORE (CMD_VERIFY | CMD_BACKUP | CMD_RESTORE)
 #define RUNS (CMD_LEARN | CMD_TRAIN | CMD_EVALUATE)
 #define SHAPED (CMD_LEARN | CMD_TRAIN)
-#define PRINTING (CMD_EVALUATE | QUERYING | CMD_VERSION | CMD_DOCTOR | CMD_CONFIG)
-#define LONG (CMD_IMPORT | CMD_TOKENIZER | RUNS | CMD_SAMPLE | STORE | QUERYING)
+#define PRINTING (CMD_EVALUATE | CMD_PREPARE | QUERYING | CMD_VERSION | CMD_DOCTOR | CMD_CONFIG)
+#define LONG (CMD_IMPORT | CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_PREPARE | STORE | QUERYING)
 
 #define FLAG OPTION_FLAG, "", 0, 1, ""
 #define BIG 9007199254740992.0
@@ -21,9 +21,9 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_CATALOG] = {"catalog", OPTION_TEXT, "", 0, 0, "FILE", "catalogue of documents (SQLite); made when absent",
                      SERVING | STORE | CMD_DOCTOR, "Files"},
     [OPT_DATA] = {"data", OPTION_TEXT, "", 0, 0, "DIR", "BEIR folder, or a folder with items.jsonl and sequences.txt",
-                  CMD_TOKENIZER | RUNS | CMD_INDEX, "Files"},
+                  CMD_TOKENIZER | RUNS | CMD_INDEX | CMD_PREPARE, "Files"},
     [OPT_OUT] = {"out", OPTION_TEXT, "", 0, 0, "PATH", "what is written: a bundle, a file or a folder",
-                 CMD_IMPORT | CMD_TOKENIZER | CMD_LEARN | CMD_SAMPLE | CMD_BACKUP, "Files"},
+                 CMD_IMPORT | CMD_TOKENIZER | CMD_LEARN | CMD_SAMPLE | CMD_PREPARE | CMD_BACKUP, "Files"},
     [OPT_BASE] = {"base", OPTION_TEXT, "", 0, 0, "BUNDLE", "imported T5 to start from (default: random weights)", CMD_LEARN, "Files"},
     [OPT_TOKENIZER] = {"tokenizer", OPTION_TEXT, "", 0, 0, "FILE", "spiece.model (default: the base's, else trained on the corpus)",
                        CMD_LEARN, "Files"},
@@ -148,8 +148,19 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_QUERIES] = {"queries", OPTION_INT, "", 1, 2147483647, "N", "only the first N queries", CMD_EVALUATE, "Evaluation"},
     [OPT_WITH_HISTORY] = {"with-history", FLAG, "recommendation also with the history's items left in", CMD_EVALUATE, "Evaluation"},
 
-    [OPT_SEED] = {"seed", OPTION_INT, "1", 0, BIG, "N", "seed of every random choice", CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_INDEX,
-                  "General"},
+    [OPT_CATEGORY] = {"category", OPTION_TEXT, "", 0, 0, "NAME", "Amazon category, as in reviews_NAME_5.json.gz", CMD_PREPARE, "Data sets"},
+    [OPT_DOCUMENTS] = {"documents", OPTION_INT, "1000000", 1, 2147483647, "N", "msmarco: passages, labelled ones and a random fill",
+                       CMD_PREPARE, "Data sets"},
+    [OPT_HISTORIES] = {"histories", OPTION_CHOICE, "five", 0, 0, "five|all", "amazon: training histories a user, drawn or every prefix",
+                       CMD_PREPARE, "Data sets"},
+    [OPT_MAX_TEXT] = {"max-text", OPTION_INT, "", 16, 67108864, "BYTES", "cut a document's text there (default 8192 for nq, else whole)",
+                      CMD_PREPARE, "Data sets"},
+    [OPT_BAD_LINES] = {"bad-lines", OPTION_INT, "100", 0, BIG, "N", "bad lines left out and named before giving up", CMD_PREPARE,
+                       "Data sets"},
+    [OPT_CHECK] = {"check", FLAG, "compare the counts with the published row; exit 65 when they differ", CMD_PREPARE, "Data sets"},
+
+    [OPT_SEED] = {"seed", OPTION_INT, "1", 0, BIG, "N", "seed of every random choice",
+                  CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_PREPARE | CMD_INDEX, "General"},
     [OPT_THREADS] = {"threads", OPTION_INT, "0", 0, 1024, "N", "compute threads; 0 = all processors", SERVING | RUNS | CMD_TOKENIZER,
                      "General"},
     [OPT_DEVICE] = {"device", OPTION_CHOICE, "auto", 0, 0, "auto|cpu|cuda[:N]", "where the model runs; auto: the first GPU, else the processors",

@@ -29,7 +29,8 @@ enum command_bit {
     CMD_DOCTOR = 1 << 13,
     CMD_CONFIG = 1 << 14,
     CMD_VERSION = 1 << 15,
-    CMD_HELP = 1 << 16
+    CMD_HELP = 1 << 16,
+    CMD_PREPARE = 1 << 17
 };
 
 enum option_id {
@@ -127,6 +128,13 @@ enum option_id {
     OPT_TASK,
     OPT_QUERIES,
     OPT_WITH_HISTORY,
+    /* data sets */
+    OPT_CATEGORY,
+    OPT_DOCUMENTS,
+    OPT_HISTORIES,
+    OPT_MAX_TEXT,
+    OPT_BAD_LINES,
+    OPT_CHECK,
     /* everywhere */
     OPT_SEED,
     OPT_THREADS,
