@@ -46,7 +46,7 @@ sources = $(wildcard $(1)/*.c) $(wildcard $(1)/*.cc) $(filter-out $(DEVICE_ONLY)
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/$(subst /,_,$(1)).a
 LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
-UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(if $(EMU),,tests/unit/test_emu.c),$(wildcard tests/unit/test_*.c)))
 
 # The CUDA module, loaded by the program when a person asks for the device. A sanitizer, fuzz or emulated build has none unless CUDA=1 says so.
 CUDA    ?= $(if $(EMU)$(SAN)$(KERNEL_CC),0,auto)
@@ -114,6 +114,10 @@ $(BUILD)/semindex: $(BUILD)/obj/server/main.c.o $(LIBS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.c.o $(LIBS)
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $< -Wl,--start-group $(LIBS) -Wl,--end-group -lcmocka $(PKG_LIBS) -lm -o $@
+
+$(BUILD)/tests/test_emu: $(BUILD)/obj/tests/unit/test_emu.c.o $(BUILD)/obj/tests/unit/emu_cases.cu.o $(BUILD)/lib/kernels_emu.a
+	@mkdir -p $(@D)
+	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $^ -lcmocka -lm -o $@
 
 $(BUILD)/parity: $(patsubst %,$(BUILD)/obj/%.o,$(wildcard tests/parity/*.c)) $(LIBS)
 	$(Q)$(if $(V),,echo "  LINK $@";) $(CXX) $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(LIBS) -Wl,--end-group $(PKG_LIBS) -lm -o $@

@@ -111,13 +111,13 @@ template <class T, class P> struct cell {
     P operator&() && { return at; }
     T operator=(T v) && { return at.put(v); }
     T operator=(cell &&o) && { return at.put(o.at.get()); }
-    template <class V> T operator+=(V v) && { return at.put((T)(at.get() + v)); }
-    template <class V> T operator-=(V v) && { return at.put((T)(at.get() - v)); }
-    template <class V> T operator*=(V v) && { return at.put((T)(at.get() * v)); }
-    template <class V> T operator/=(V v) && { return at.put((T)(at.get() / v)); }
-    template <class V> T operator|=(V v) && { return at.put((T)(at.get() | v)); }
-    template <class V> T operator&=(V v) && { return at.put((T)(at.get() & v)); }
-    template <class V> T operator^=(V v) && { return at.put((T)(at.get() ^ v)); }
+    template <class V> T operator+=(V &&v) && { return at.put((T)(at.get() + std::forward<V>(v))); }
+    template <class V> T operator-=(V &&v) && { return at.put((T)(at.get() - std::forward<V>(v))); }
+    template <class V> T operator*=(V &&v) && { return at.put((T)(at.get() * std::forward<V>(v))); }
+    template <class V> T operator/=(V &&v) && { return at.put((T)(at.get() / std::forward<V>(v))); }
+    template <class V> T operator|=(V &&v) && { return at.put((T)(at.get() | std::forward<V>(v))); }
+    template <class V> T operator&=(V &&v) && { return at.put((T)(at.get() & std::forward<V>(v))); }
+    template <class V> T operator^=(V &&v) && { return at.put((T)(at.get() ^ std::forward<V>(v))); }
     T operator++() && { return at.put((T)(at.get() + 1)); }
     T operator--() && { return at.put((T)(at.get() - 1)); }
     T operator++(int) &&

@@ -11,8 +11,10 @@
 #include <functional>
 #include <memory>
 #include <stdlib.h>
+#include <string>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <unordered_map>
 #include <vector>
 
 using emu::room;
@@ -28,7 +30,7 @@ static struct {
     room *scratch;
     struct recording *recording;
     struct platform_counts totals;
-    int64_t launches, fault; /* since the start; the one that fails, 0 none */
+    int64_t launches, fault; /* since open; the one that fails, 0 none */
     bool record_only;
     void (*handler)(const char *line);
 } device;
@@ -81,11 +83,12 @@ int platform_open(int index, char *name, size_t name_size, char *message, size_t
     }
     if (!device.scratch) {
         emu::watch_open();
-        device.memory = number_in("SEMINDEX_EMU_MEMORY", MEMORY);
-        device.fault = (int64_t)number_in("SEMINDEX_EMU_FAULT", 0);
         device.scratch = room_make(PLATFORM_SCRATCH);
         CHECK(device.scratch);
     }
+    device.memory = number_in("SEMINDEX_EMU_MEMORY", MEMORY);
+    device.fault = (int64_t)number_in("SEMINDEX_EMU_FAULT", 0);
+    device.launches = 0;
     snprintf(name, name_size, "emulated on this processor");
     return 0;
 }
@@ -224,8 +227,21 @@ static void run_launch(const emu::launch &l)
     device.scratch->bytes = bytes;
 }
 
+/* LAUNCH((name), ..) brings its brackets along. */
+static const char *bare(const char *name)
+{
+    static std::unordered_map<const char *, std::string> known;
+    auto at = known.find(name);
+    if (name[0] != '(')
+        return name;
+    if (at == known.end())
+        at = known.emplace(name, std::string(name + 1, strlen(name) - 2)).first;
+    return at->second.c_str();
+}
+
 void emu::submit(launch l)
 {
+    l.kernel = bare(l.kernel);
     check_shape(l);
     l.scratch = device.scratch->bytes;
     if (!device.recording) {

@@ -49,10 +49,8 @@ static std::vector<emu_mismatch> mismatches;
 
 static void say_place(char *line, size_t size)
 {
-    const char *name = running->kernel;
-    const int skip = name[0] == '(', length = (int)strlen(name) - 2 * skip;
-    snprintf(line, size, "kernel %.*s, block (%d, %d, %d), thread %d: ", length, name + skip, (int)now.block[0], (int)now.block[1],
-             (int)now.block[2], now.thread);
+    snprintf(line, size, "kernel %s, block (%d, %d, %d), thread %d: ", running->kernel, (int)now.block[0], (int)now.block[1], (int)now.block[2],
+             now.thread);
 }
 
 void fail(const char *format, ...)
