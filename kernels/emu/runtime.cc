@@ -230,7 +230,7 @@ static void run_launch(const emu::launch &l)
 /* LAUNCH((name), ..) brings its brackets along. */
 static const char *bare(const char *name)
 {
-    static std::unordered_map<const char *, std::string> known;
+    static auto &known = *new std::unordered_map<const char *, std::string>; /* outlives what is said at exit */
     auto at = known.find(name);
     if (name[0] != '(')
         return name;
