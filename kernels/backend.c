@@ -27,10 +27,10 @@ static const struct backend *open_cuda(const struct place *p, char *message, siz
 
 static const struct backend *open_auto(const struct place *p, char *message, size_t message_size)
 {
-    const struct backend *cpu = cpu_open(p->threads, message, message_size);
-    if (cpu)
+    const struct backend *found = cpu_open(p->threads, message, message_size);
+    if (found)
         snprintf(message, message_size, "an emulated device is taken only by name");
-    return cpu;
+    return found;
 }
 #else
 #include <dlfcn.h>
