@@ -57,7 +57,7 @@ static void make_trie(struct beam_world *w)
     uint32_t above = 1;
     w->trie.levels = BEAM_LEVELS;
     for (int t = 0; t < BEAM_LEVELS; t++) {
-        uint32_t *codes = malloc(BEAM_NODES * sizeof *codes), n = 0, *first = malloc((BEAM_NODES + 1) * sizeof *first);
+        uint32_t *codes = calloc(BEAM_NODES, sizeof *codes), n = 0, *first = malloc((BEAM_NODES + 1) * sizeof *first);
         for (uint32_t parent = 0; parent < above; parent++) {
             first[parent] = n;
             for (uint32_t c = 0; c < (uint32_t)w->codes + 3 && n < BEAM_NODES; c++)
@@ -82,7 +82,7 @@ static void place_trie(struct beam_world *w)
     w->placed = w->trie;
     for (int t = 0; t < BEAM_LEVELS; t++) {
         struct trie_level *l = &w->placed.level[t];
-        l->codes = beam_copy(l->codes, ((size_t)l->nodes + 1) * (l->wide ? 4 : 2));
+        l->codes = beam_copy(l->codes, (size_t)(l->nodes > 0 ? l->nodes : 1) * (l->wide ? 4 : 2));
         l->first = t + 1 < BEAM_LEVELS ? beam_copy(l->first, ((size_t)l->nodes + 1) * 4) : NULL;
     }
     w->placed.resident = beam_copy(&w->placed, sizeof w->placed);

@@ -447,10 +447,14 @@ static void test_reciprocal_ranks(void **state)
     assert_int_equal(out[0].document, 4); /* a tie: by number */
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char why[256];
-    be = backend_open("cpu", 2, why, sizeof why);
+    be = backend_open(argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : "cpu", 2, why, sizeof why);
+    if (!be) {
+        fprintf(stderr, "%s\n", why);
+        return 69;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_naive_search),
         cmocka_unit_test(test_a_request_does_not_depend_on_its_batch),
