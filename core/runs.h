@@ -55,21 +55,24 @@ int learn_run(const struct learn_options *o, const struct run *run, struct err *
 
 /* semindex train search|recommend: adds a task model to the bundle. */
 enum train_task { TRAIN_SEARCH, TRAIN_RECOMMEND };
+/* Where the weights come from. By default a model that reads text starts from an indexer that was itself learned from an imported T5; else from
+ * random weights: an indexer learned from random weights has gone far in its own direction, and a task learns much faster without it. */
+enum train_start { START_DEFAULT, START_RANDOM, START_INDEXER };
 struct train_options {
     enum train_task task;
     const char *model; /* bundle */
     const char *data;
     bool text_history;   /* recommend: histories as texts instead of semantic IDs */
-    bool own;            /* random weights (default for ID histories, whose model is small) instead of the indexer's */
-    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of `own`: the indexer's for search, else 64, 256, 16, 4, 2, 2 */
+    enum train_start start;
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of a random start; the indexer's for texts, else 64, 256, 16, 4, 2, 2 */
     int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256 */
     int32_t max_history; /* 20 items */
     int32_t batch;       /* samples; 256 */
     int64_t steps;       /* 0 = by minutes or epochs */
     double epochs;       /* 0 = by minutes; default 10 when neither is given */
     double minutes;      /* training time bound; the schedule falls to 0 over the steps that fit (measured), fixed once in the checkpoint */
-    double lr;           /* 4e-3 for `own`, else 2e-3 */
-    double dropout;      /* 0.1; <0 = none */
+    double lr;           /* 4e-3 for ID histories, else 2e-3 */
+    double dropout;      /* 0.1, but none for search from random weights; <0 = none */
     double label_smoothing;
     double validation_share; /* search: share of pairs' documents held out for early stopping; 0.02 */
     int32_t validations;     /* number of validations over the run; 10 */

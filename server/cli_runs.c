@@ -71,9 +71,9 @@ static int parse_hints(const char *text, double hints[16], struct err *e)
     for (const char *p = text; p && *p; n++) {
         char *end;
         double x = strtod(p, &end);
-        if (end == p || (*end && *end != ',') || !(x > 0 && x < 1) || n == 16)
-            return err_set(e, ERR_USAGE, "--hints %s: up to 16 ratios between 0 and 1, with commas", text);
-        hints[n] = x;
+        if (end == p || (*end && *end != ',') || !(x >= 0 && x < 1) || n == 16)
+            return err_set(e, ERR_USAGE, "--hints %s: up to 16 ratios, at least 0 and below 1, with commas", text);
+        hints[n] = x > 0 ? x : -1; /* 0 would mean the default */
         p = *end ? end + 1 : end;
     }
     return 0;
@@ -138,9 +138,8 @@ int cli_learn(const struct options *o, struct err *e)
 static void train_shape(const struct options *o, struct train_options *t)
 {
     t->text_history = option_flag(o, OPT_TEXT_HISTORY);
-    t->own = option_flag(o, OPT_OWN);
-    if (t->task == TRAIN_RECOMMEND && !t->text_history && !option_given(o, OPT_OWN))
-        t->own = true;
+    const char *start = option_text(o, OPT_START);
+    t->start = !start || !*start ? START_DEFAULT : !strcmp(start, "random") ? START_RANDOM : START_INDEXER;
     t->d_model = small(o, OPT_D_MODEL);
     t->d_ff = small(o, OPT_D_FF);
     t->d_kv = small(o, OPT_D_KV);

@@ -84,7 +84,8 @@ static int put_parts(struct learn *s, struct bundle *b, const struct id_table *i
     char *tokenizer = file_read(s->tokenizer_path, 0, &size, e);
     if (!tokenizer)
         return -1;
-    char *settings = xprintf("{\"max_tokens\":%d,\"seed\":%llu}", s->o.max_tokens, (unsigned long long)s->o.seed);
+    char *settings = xprintf("{\"max_tokens\":%d,\"seed\":%llu,\"based\":%s}", s->o.max_tokens, (unsigned long long)s->o.seed,
+                             s->o.base ? "true" : "false");
     int rc = bundle_put(b, "tokenizer.model", tokenizer, size, e);
     if (rc == 0)
         rc = model_file_write(b, "indexer", s->model, &layout, settings, e);

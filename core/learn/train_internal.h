@@ -36,11 +36,9 @@ static inline const uint32_t *train_codes(const struct train *t, int32_t row)
 int train_open(struct train *t, struct err *e);
 void train_close(struct train *t);
 int train_open_tokenizer(struct train *t, struct err *e);
-/* The indexer's weights with code rows for every position, the suffix's drawn at random. Sets layout and model. */
-int train_model_from_indexer(struct train *t, struct err *e);
-/* A T5 with random weights, small and without text vocabulary unless the task opened a tokenizer (then of the indexer's shape); its code
- * rows start from the indexer's where there is one. Sets layout and model. */
-int train_model_own(struct train *t, struct err *e);
+/* Sets layout and model by o.start. From the indexer: its weights, with code rows for every position, the suffix's drawn at random. Random: of the
+ * indexer's shape when the task opened a tokenizer; without one a small T5 of IDs alone, whose code rows start from the indexer's. */
+int train_model(struct train *t, struct err *e);
 
 /* ---- a task: where samples come from ---- */
 struct task; /* each task's own */

@@ -8,6 +8,7 @@
 
 #include "../base/file.h"
 #include "../model/model_file.h"
+#include "../model/model_settings.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,18 +32,14 @@ static void fill_f64(double *field, double value)
 
 static void fill_defaults(struct train_options *o)
 {
-    if (o->text_history)
-        o->own = false;
     fill_i32(&o->max_history, 20);
     fill_i32(&o->max_tokens, o->task == TRAIN_RECOMMEND && o->text_history ? 256 : 32);
     fill_i32(&o->batch, 256);
     fill_i32(&o->validations, 10);
     fill_i32(&o->patience, 5);
     fill_i32(&o->pseudo_per_document, 15);
-    fill_f64(&o->lr, o->own ? 4e-3 : 2e-3);
     fill_f64(&o->validation_share, 0.02);
     fill_f64(&o->checkpoint_s, 20);
-    o->dropout = o->dropout < 0 ? 0 : o->dropout > 0 ? o->dropout : 0.1;
     if (o->seed == 0)
         o->seed = 1;
 }
@@ -108,6 +105,29 @@ static char *checkpoint_path(const struct train *t, struct err *e)
     return path;
 }
 
+/* Defaults that depend on the bundle: where the weights come from, rate, dropout. */
+static int choose_start(struct train *t, struct err *e)
+{
+    struct train_options *o = &t->o;
+    bool text = o->task == TRAIN_SEARCH || o->text_history;
+    struct model_settings indexer = {0};
+    if (model_file_has(t->bundle, "indexer")) {
+        char *json = model_file_settings(t->bundle, "indexer", e);
+        if (json == NULL)
+            return -1;
+        model_settings_read(&indexer, json);
+        free(json);
+    }
+    if (o->start == START_DEFAULT)
+        o->start = text && indexer.based ? START_INDEXER : START_RANDOM;
+    fill_f64(&o->lr, text || o->start == START_INDEXER ? 2e-3 : 4e-3);
+    if (o->dropout == 0)
+        o->dropout = o->task == TRAIN_SEARCH && o->start == START_RANDOM ? 0 : 0.1;
+    if (o->dropout < 0)
+        o->dropout = 0;
+    return 0;
+}
+
 int train_open(struct train *t, struct err *e)
 {
     char message[512];
@@ -119,7 +139,7 @@ int train_open(struct train *t, struct err *e)
         return err_set(e, ERR_UNAVAILABLE, "device %s: %s", t->o.device ? t->o.device : "auto", message);
     run_note_device(t->run, t->be->device, message);
     t->bundle = bundle_open(t->o.model, e);
-    if (t->bundle == NULL || read_ids(t, e) != 0 || corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
+    if (t->bundle == NULL || choose_start(t, e) != 0 || read_ids(t, e) != 0 || corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
         return -1;
     t->checkpoint = checkpoint_path(t, e);
     return t->checkpoint == NULL ? -1 : 0;
@@ -225,7 +245,7 @@ static int init_model(struct train *t, const struct t5_config *config, struct t5
     return 0;
 }
 
-int train_model_from_indexer(struct train *t, struct err *e)
+static int model_from_indexer(struct train *t, struct err *e)
 {
     struct code_layout learned;
     if (!model_file_has(t->bundle, "indexer"))
@@ -296,7 +316,7 @@ static void start_from_indexer(struct train *t, struct t5 *indexer, const struct
 }
 
 /* The options' shape; what they leave open is the indexer's for a model that reads text, else small. */
-static struct t5_config own_config(struct train *t, const struct t5 *indexer)
+static struct t5_config random_config(struct train *t, const struct t5 *indexer)
 {
     struct t5_config c = {.d_model = 64, .d_ff = 256, .d_kv = 16, .heads = 4, .encoder_layers = 2, .decoder_layers = 2,
                           .vocab = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
@@ -322,7 +342,7 @@ static struct t5_config own_config(struct train *t, const struct t5 *indexer)
     return c;
 }
 
-int train_model_own(struct train *t, struct err *e)
+static int model_random(struct train *t, struct err *e)
 {
     struct code_layout learned = {0};
     struct t5 *indexer = NULL;
@@ -331,14 +351,19 @@ int train_model_own(struct train *t, struct err *e)
         if (indexer == NULL)
             return -1;
     }
-    struct t5_config config = own_config(t, indexer);
+    struct t5_config config = random_config(t, indexer);
     lay_out(t, config.vocab, &learned);
     config.codes = code_layout_total(&t->layout);
     int rc = init_model(t, &config, indexer, e);
-    if (rc == 0 && indexer != NULL && lies_alike(t, &learned))
+    if (rc == 0 && t->tokenizer == NULL && indexer != NULL && lies_alike(t, &learned))
         start_from_indexer(t, indexer, &learned);
     t5_free(indexer);
     return rc;
+}
+
+int train_model(struct train *t, struct err *e)
+{
+    return t->o.start == START_RANDOM ? model_random(t, e) : model_from_indexer(t, e);
 }
 
 /* ---- validation ---- */

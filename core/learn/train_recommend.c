@@ -173,7 +173,7 @@ static struct task *recommend_open(struct train *t, struct err *e)
     }
     if (t->o.text_history && train_open_tokenizer(t, e) != 0)
         return NULL;
-    if ((t->o.own ? train_model_own(t, e) : train_model_from_indexer(t, e)) != 0)
+    if (train_model(t, e) != 0)
         return NULL;
     struct task *k = xcalloc(1, sizeof *k);
     k->train = t;

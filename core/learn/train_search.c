@@ -178,7 +178,7 @@ static void search_close(struct task *k)
 
 static struct task *search_open(struct train *t, struct err *e)
 {
-    if (train_open_tokenizer(t, e) != 0 || (t->o.own ? train_model_own(t, e) : train_model_from_indexer(t, e)) != 0)
+    if (train_open_tokenizer(t, e) != 0 || train_model(t, e) != 0)
         return NULL;
     struct task *k = xcalloc(1, sizeof *k);
     k->train = t;

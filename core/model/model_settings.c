@@ -14,6 +14,9 @@ void model_settings_read(struct model_settings *s, const char *json)
 {
     cJSON *o = json ? cJSON_Parse(json) : NULL;
     const char *input = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "input"));
-    *s = (struct model_settings){number(o, "max_tokens"), number(o, "max_history"), input && strcmp(input, "texts") == 0};
+    *s = (struct model_settings){.max_tokens = number(o, "max_tokens"),
+                                 .max_history = number(o, "max_history"),
+                                 .based = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "based")),
+                                 .texts = input && strcmp(input, "texts") == 0};
     cJSON_Delete(o);
 }

@@ -149,7 +149,7 @@ static void listen(void *state, const struct progress *p)
 static int train(const char *bundle, enum train_task task, int64_t steps, struct watch *w, struct err *e)
 {
     char *path = in_folder(bundle);
-    struct train_options o = {.task = task, .model = path, .data = folder, .own = task == TRAIN_RECOMMEND, .d_model = WIDTH, .d_kv = 8,
+    struct train_options o = {.task = task, .model = path, .data = folder, .start = task == TRAIN_RECOMMEND ? START_RANDOM : START_INDEXER, .d_model = WIDTH, .d_kv = 8,
                               .encoder_layers = 1, .decoder_layers = 1, .batch = 32, .steps = steps, .minutes = w->minutes, .lr = 5e-3, .validations = 3,
                               .patience = 100, .seed = 7, .threads = 2, .checkpoint_s = 1000, .dropout = 0.05};
     struct run run = {.report = listen, .state = w, .stop = &w->stop};
