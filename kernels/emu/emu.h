@@ -75,7 +75,7 @@ struct room { /* an allocation of device memory */
     uint64_t bytes;
     uint32_t *prints;  /* per 4 bytes: launch << 8 | bytes written << 4 | bytes read */
     shade *shades[4];  /* per element of 1, 2, 4, 8 bytes */
-    uint64_t mapped, asked;
+    uint64_t mapped;
 };
 struct array { /* in shared memory */
     const char *name;

@@ -35,6 +35,7 @@ static struct {
     void (*handler)(const char *line);
 } device;
 static std::vector<struct emu_launch> noted;
+static std::vector<room *> graves; /* of freed allocations: a recording may still point at them, and is told so */
 
 /* ---- faults ---- */
 
@@ -120,7 +121,8 @@ void platform_free(void *memory)
     room *r = emu::watch_forget(memory);
     device.used -= r->bytes;
     munmap(r->base, r->mapped);
-    delete r;
+    r->bytes = 0;
+    graves.push_back(r);
 }
 
 void platform_write(void *to, const void *host, size_t bytes)
@@ -147,6 +149,8 @@ void *platform_scratch(size_t bytes)
 {
     CHECK(bytes <= PLATFORM_SCRATCH);
     device.scratch->bytes = bytes;
+    if (emu::now.check == 2 && !device.recording && !device.record_only)
+        memset(device.scratch->base, 0xff, bytes); /* nothing outlives its op: floats are NaN, indices -1 */
     return device.scratch->base;
 }
 

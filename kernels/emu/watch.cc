@@ -76,6 +76,8 @@ void fail_bounds(const room *home, const void *p, size_t unit)
     const int64_t offset = (int64_t)((uintptr_t)p - (uintptr_t)home->base);
     if (home == &nowhere)
         fail("out of bounds: address %p lies in no allocation of device memory", p);
+    if (home->bytes == 0)
+        fail("out of bounds: address %p lies in an allocation of no bytes, or one that was freed", p);
     fail("out of bounds: index %lld (%zu bytes each) of a device array of %llu bytes", (long long)(offset / (int64_t)unit), unit,
          (unsigned long long)home->bytes);
 }

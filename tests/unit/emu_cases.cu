@@ -585,6 +585,19 @@ static void run_freed(bool wrong)
     LAUNCH((left_early<false>), dim_of(1), BLOCK, free_of_charge, x);
 }
 
+/* A recording that outlives what it works on. */
+static void run_freed_recording(bool wrong)
+{
+    float *x = floats(BLOCK);
+    CHECK(platform_record_begin() == 0);
+    LAUNCH((left_early<false>), dim_of(1), BLOCK, free_of_charge, x);
+    struct recording *r = platform_record_end();
+    if (wrong)
+        platform_free(x);
+    platform_replay(r);
+    platform_record_free(r);
+}
+
 const struct emu_case emu_defects[] = {
     {ON_TILE(missing_barrier, 1, BLOCK), "uninitialised: reads index 127 of shared array 'tile'", 0},
     {ON_TILE(missing_second_barrier, 1, BLOCK), "which thread 96 read with no barrier between", 0},
@@ -598,6 +611,7 @@ const struct emu_case emu_defects[] = {
     {"scratch_beyond", "device_race", run_scratch_beyond, "block (127, 0, 0), thread 0: out of bounds: index 127", 0},
     {"copy_beyond", "platform_copy", run_copy_beyond, "out of bounds: platform_copy of 516 bytes", 0},
     {"freed", "left_early", run_freed, "lies in no allocation", 0},
+    {"freed_recording", "left_early", run_freed_recording, "or one that was freed", 0},
     {ON_TILE(uninitialised, 1, BLOCK), "thread 0: uninitialised: reads index 127 of shared array 'tile'", 0},
     {ON_TILE(left_behind, 2, BLOCK), "block (1, 0, 0), thread 127: uninitialised", 0},
     {ON_TILE(shared_race, 1, BLOCK), "race: ", 0},
