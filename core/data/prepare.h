@@ -13,7 +13,7 @@
  *
  * OUT appears whole, by one rename, or not at all. Work lies in OUT.work until then; phases that were finished are skipped by the next run
  * with the same inputs. Texts are streamed. What stays in memory: about 130 bytes a user, item, query and judged document id, 12 a
- * judgement, and for amazon 64 MB of reviews being sorted; for msmarco 17 bytes a document of the output and a bit a passage; and the
+ * judgement, and for amazon 32 MB of reviews being sorted; for msmarco 17 bytes a document of the output and a bit a passage; and the
  * longest line. */
 #ifndef SEMINDEX_PREPARE_H
 #define SEMINDEX_PREPARE_H

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVENTS_MOST = 4 << 20, ITEMS_LEAST = 3, HISTORIES = 5 };
+enum { EVENTS_MOST = 1 << 20, ITEMS_LEAST = 3, HISTORIES = 5 };
 
 struct event {
     int64_t time;
