@@ -35,7 +35,7 @@ static struct {
     void (*handler)(const char *line);
 } device;
 static std::vector<struct emu_launch> noted;
-static std::vector<room *> graves; /* of freed allocations: a recording may still point at them, and is told so */
+static auto &graves = *new std::vector<room *>; /* of freed allocations: a recording may still point at them, and is told so */
 
 /* ---- faults ---- */
 
