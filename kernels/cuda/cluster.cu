@@ -188,6 +188,7 @@ static __global__ void sift_kernel(sieve s, kept k)
     for (int j = 0; j < TILE / WARP; j++)
         stays |= low[j] <= upper && low[j] < INFINITY ? 1u << j : 0u;
     const int32_t before = s.first > 0 ? (int32_t)k.count[row] : 0, count = append_all(s, k, row, before, upper, stays);
+    sync_warp();
     if (lane == 0) {
         k.upper[row] = upper;
         k.count[row] = count;

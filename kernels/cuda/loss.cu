@@ -119,18 +119,17 @@ static __global__ void loss_finish_kernel(chunk_state s, gp<const int32_t> label
 static __global__ void loss_gradient_kernel(logit_tile t, gp<real> out, gp<const float> lses, gp<const int32_t> labels, float factor)
 {
     const int32_t i = block_x(), label = labels[i] - t.column;
-    const bool counted = labels[i] >= 0;
     const int64_t row = (int64_t)i * t.ld, to = row * (int64_t)(sizeof(float) / sizeof(real));
-    const float lse = lses[i];
+    const float lse = lses[i], own = labels[i] >= 0 ? factor : 0.0f; /* a row that is left out has logits of 0 */
     for (int32_t base = 0; base < t.columns; base += 4 * threads()) {
         const int32_t c = base + 4 * thread_x();
         four g = {0, 0, 0, 0};
-        if (counted && c < t.columns) {
+        if (c < t.columns) {
             g = load4_within(t.at, row, c, t.columns);
-            g.x = factor * (expf(g.x - lse) - (c == label ? 1.0f : 0.0f));
-            g.y = factor * (expf(g.y - lse) - (c + 1 == label ? 1.0f : 0.0f));
-            g.z = factor * (expf(g.z - lse) - (c + 2 == label ? 1.0f : 0.0f));
-            g.w = factor * (expf(g.w - lse) - (c + 3 == label ? 1.0f : 0.0f));
+            g.x = own * (expf(g.x - lse) - (c == label ? 1.0f : 0.0f));
+            g.y = own * (expf(g.y - lse) - (c + 1 == label ? 1.0f : 0.0f));
+            g.z = own * (expf(g.z - lse) - (c + 2 == label ? 1.0f : 0.0f));
+            g.w = own * (expf(g.w - lse) - (c + 3 == label ? 1.0f : 0.0f));
         }
         sync_block();
         if (c < t.columns)
@@ -275,7 +274,7 @@ static void second_sweep(const struct head_loss *a, const plan *p, int32_t first
 {
     for (int32_t column = 0; column < a->count; column += p->columns) {
         const logit_tile t = tile_at(a, p, column);
-        const double cells = (double)rows * t.columns, bytes = sizeof(float) * cells + (sizeof(float) + sizeof(int32_t)) * rows;
+        const double cells = (double)rows * t.columns, bytes = cells * (sizeof(float) + sizeof(real)) + 8.0 * rows;
         if (p->columns < a->count)
             make_logits(a, p, t, rows);
         LAUNCH((loss_gradient_kernel), dim_of(rows), LOSS_THREADS, (cost{bytes, 4 * cells}), t, (real *)p->logits, p->top,
