@@ -357,10 +357,12 @@ static int look_at_out(struct prepare *p, const cJSON *recipe, struct err *e)
 static int make_locked(struct prepare *p, cJSON *recipe, const char *whole_recipe, struct err *e)
 {
     int rc = look_at_out(p, recipe, e);
-    if (rc == 1)
+    if (rc == 1) {
         run_note(p->run, "%s: is prepared already", p->o->out);
-    if (rc != 0)
-        return rc < 0 ? -1 : 0;
+        return file_remove_tree(p->work, e); /* left when a kill came behind the rename */
+    }
+    if (rc < 0)
+        return -1;
     if (open_work(p, whole_recipe, e) < 0 || p->set->run(p, e) < 0)
         return -1;
     return put_in_place(p, recipe, e);

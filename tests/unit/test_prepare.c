@@ -168,8 +168,10 @@ static void test_again(void **state)
     put_amazon();
     assert_runs({.set = "amazon", .bad_lines = 100, .seed = 1, .json = true});
     char *first = xstrdup(kit_table.data);
+    kit_put("out.work/recipe", "left by a kill behind the rename");
     assert_runs({.set = "amazon", .bad_lines = 100, .seed = 1, .json = true});
     assert_has(kit_notes.data, "is prepared already");
+    assert_false(file_exists(kit_path("out.work")));
     assert_string_equal(kit_table.data, first);
     free(first);
     assert_int_equal(kit_run((struct prepare_options){.set = "amazon", .bad_lines = 100, .seed = 2}), -1);
