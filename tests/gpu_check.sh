@@ -121,7 +121,7 @@ bench() {
 }
 
 stage_bench_search() { bench query-1x32,query-64x32,history-1x1024,history-64x1024; }
-stage_bench_train() { bench train-128x512; }
+stage_bench_train() { bench train-128x512,train-4x32x512; }
 stage_bench_kmeans() { bench kmeans-1Mx51200x768; }
 stage_bench_kernels() { bench kernels; }
 

@@ -1,7 +1,8 @@
 /* trainer.c: see trainer.h for the promise.
  *
  * A batch is cut into pieces of at most PIECE_TOKENS input tokens whose gradients add up: the activations of a piece stay in the
- * processor's cache, and the memory of a run is bounded whatever the batch. The order of an epoch is a Fisher-Yates shuffle drawn from
+ * processor's cache, and the memory of a run is bounded whatever the batch. On a device a piece is DEVICE_TOKENS, as each costs its launches
+ * and a pass over all gradients. The order of an epoch is a Fisher-Yates shuffle drawn from
  * (seed, epoch); it is never stored, a resumed run shuffles again. Label smoothing is drawn, not computed: with probability s a label is
  * replaced by a code drawn uniformly from its position, which has the smoothed cross-entropy as its expectation and needs no other kernel.
  * With `minutes`, the number of steps is fixed once by timing some steps on the start weights, which are then put back; the figure goes
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_TOKENS = 2048, PIECE_ROWS = 512, TIMING_STEPS = 400 };
+enum { PIECE_TOKENS = 2048, DEVICE_TOKENS = 16384, PIECE_ROWS = 512, TIMING_STEPS = 400 };
 
 /* Seconds of timing per second of training: enough to be stable, little enough not to matter. Part of the time left to the schedule, since
  * a shared machine gets slower as often as faster. */
@@ -292,9 +293,10 @@ static int loop(struct trainer *t, struct err *e)
     return 0;
 }
 
-static int32_t piece_tokens_of(int32_t longest)
+static int32_t piece_tokens_of(const struct backend *be, int32_t longest)
 {
-    return longest > PIECE_TOKENS ? longest : PIECE_TOKENS;
+    int32_t usual = be->has_host_memory ? PIECE_TOKENS : DEVICE_TOKENS;
+    return longest > usual ? longest : usual;
 }
 
 static int32_t piece_rows_of(int32_t batch)
@@ -305,7 +307,8 @@ static int32_t piece_rows_of(int32_t batch)
 void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t batch, int32_t longest)
 {
     int32_t rows = piece_rows_of(batch);
-    const struct t5_limits l = {.encoder_tokens = piece_tokens_of(longest), .decoder_tokens = rows * positions, .rows = rows, .train = true};
+    const struct t5_limits l = {.encoder_tokens = piece_tokens_of(n->be, longest), .decoder_tokens = rows * positions, .rows = rows,
+                                .train = true};
     need_work(n, c, &l);
     n->bytes += (size_t)rows * (size_t)positions * (2 * sizeof(int32_t) + (size_t)c->d_model * n->be->act_bytes);
 }
@@ -316,7 +319,7 @@ static int begin(struct trainer *t, struct err *e)
     if (source->samples < 1 || source->samples > INT32_MAX)
         return err_set(e, ERR_DATA, "%s: %lld training samples; 1 to %d can be trained on", t->o->name,
                        (long long)source->samples, INT32_MAX);
-    t->piece_tokens = piece_tokens_of(source->longest);
+    t->piece_tokens = piece_tokens_of(t->be, source->longest);
     t->piece_rows = piece_rows_of(t->o->batch);
     t->pass = seq2seq_init(t->model, &t->layout, t->piece_rows, t->piece_tokens, e);
     if (t->pass == NULL)

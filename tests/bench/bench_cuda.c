@@ -190,7 +190,7 @@ static void train_case(const struct base_case *c)
     struct base_model b;
     struct base_train s;
     struct work w = {.c = c, .train = &s};
-    if (!base_open(&b, device, LAYERS, true, SEED) || !base_train_open(&s, &b, c->rows, c->tokens)) {
+    if (!base_open(&b, device, LAYERS, true, SEED) || !base_train_open(&s, &b, c)) {
         check(c, b.e.message, false);
         return;
     }
