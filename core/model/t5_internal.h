@@ -6,7 +6,8 @@
  *
  * A work is one arena of activations cut into slots by t5_work.c. Inference: every layer of both stacks shares one set of slots. Training:
  * every layer has its own, since the backward pass reads them. The passes do not know which of the two they run on. Each sublayer leaves its
- * output in work->sub; the residual addition and its dropout happen in the next norm (one fused op), so `sub` is the only pending tensor. */
+ * output in work->sub; the residual addition and its dropout happen in the next norm (one fused op), so `sub` is the only pending tensor; in a
+ * direct pass there is none (t5_direct). */
 #ifndef SEMINDEX_T5_INTERNAL_H
 #define SEMINDEX_T5_INTERNAL_H
 
@@ -90,6 +91,7 @@ struct t5_pass {
     const struct backend *be;
     int32_t n;     /* tokens */
     uint64_t seed; /* of this stack, 0 = none */
+    bool direct;   /* sublayers add to the residual stream themselves, see t5_direct */
 };
 
 static inline int32_t t5_inner(const struct t5_config *c)
@@ -99,7 +101,13 @@ static inline int32_t t5_inner(const struct t5_config *c)
 struct t5_pass t5_pass_of(const struct t5 *m, struct t5_work *w, const struct t5_side *side);
 struct dropout t5_drop(const struct t5_pass *p, int32_t layer, enum t5_site site);
 
-/* r_out = r_in + dropout(sub), y = norm; with sub NULL nothing is added. */
+/* On a device a pass without dropout and backward pass has one residual stream, and the product that ends a sublayer adds to it: the joins then
+ * read one tensor and write one instead of two each. On a processor the cache holds them, and the sum in the product gains nothing. */
+bool t5_direct(const struct t5_work *w, uint64_t seed);
+/* The product that ends a sublayer: to w->sub, or onto stream r. */
+void t5_leave(const struct t5_pass *p, struct act *r, const struct act *x, const struct weight *w);
+
+/* r_out = r_in + dropout(sub), y = norm; with sub NULL nothing is added, nor in a direct pass. */
 struct t5_join {
     struct act *r_out, *y;
     const struct act *r_in, *sub;

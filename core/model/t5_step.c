@@ -38,7 +38,7 @@ static void self_step(const struct t5_pass *p, int32_t layer)
                                        .anc = w->anc[w->position & 1], .bias = s->bias.w, .buckets = c->buckets,
                                        .max_distance = c->max_distance, .out = a->att};
     p->be->decode_attention(&d);
-    p->be->linear(w->sub, a->att, s->layer[layer].out, p->n, 1, 0);
+    t5_leave(p, a->r_self, a->att, s->layer[layer].out);
 }
 
 static void layer_step(const struct t5_pass *p, struct rows beams, int32_t i)
@@ -59,7 +59,7 @@ const struct act *t5_decode_step(struct t5 *m, struct t5_work *w, const int32_t 
                                  const int32_t *parent)
 {
     CHECK(w->position < w->limits.positions && beams <= w->limits.beam_rows);
-    const struct t5_pass p = {.m = m, .w = w, .be = m->be, .n = beams};
+    const struct t5_pass p = {.m = m, .w = w, .be = m->be, .n = beams, .direct = t5_direct(w, 0)};
     const struct rows rows = {.count = w->encoder.rows.count, .total = beams, .longest = beams, .offsets = offsets};
     m->be->ancestors(w->anc[w->position & 1], w->anc[(w->position + 1) & 1], parent, beams, w->position, w->limits.beam_rows);
     m->be->embed(w->step.r_self, m->shared, tokens, beams, (struct dropout){0});

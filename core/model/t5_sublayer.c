@@ -10,7 +10,18 @@
 
 struct t5_pass t5_pass_of(const struct t5 *m, struct t5_work *w, const struct t5_side *side)
 {
-    return (struct t5_pass){.m = m, .w = w, .be = m->be, .n = side->rows.total, .seed = side->seed};
+    return (struct t5_pass){.m = m, .w = w, .be = m->be, .n = side->rows.total, .seed = side->seed,
+                            .direct = t5_direct(w, side->seed)};
+}
+
+bool t5_direct(const struct t5_work *w, uint64_t seed)
+{
+    return !w->be->has_host_memory && !w->limits.train && seed == 0;
+}
+
+void t5_leave(const struct t5_pass *p, struct act *r, const struct act *x, const struct weight *w)
+{
+    p->be->linear(p->direct ? r : p->w->sub, x, w, p->n, 1, p->direct ? LINEAR_ACCUMULATE : 0);
 }
 
 struct dropout t5_drop(const struct t5_pass *p, int32_t layer, enum t5_site site)
@@ -22,7 +33,7 @@ struct dropout t5_drop(const struct t5_pass *p, int32_t layer, enum t5_site site
 
 void t5_join(const struct t5_pass *p, const struct t5_join *j)
 {
-    p->be->add_rmsnorm(j->r_out, j->y, j->r_in, j->sub, j->norm->w, p->n, p->m->config.d_model, p->m->config.eps, j->drop);
+    p->be->add_rmsnorm(j->r_out, j->y, j->r_in, p->direct ? NULL : j->sub, j->norm->w, p->n, p->m->config.d_model, p->m->config.eps, j->drop);
 }
 
 /* dr += gradient through the norm of stream r; dy is the gradient of its output. */
@@ -85,7 +96,7 @@ void t5_self_forward(const struct t5_pass *p, const struct t5_stack *s, const st
     p->be->linear(a->qkv, a->y_self, l->qkv, p->n, 1, 0);
     const struct attention att = t5_self_attention(p, s, side, layer);
     p->be->attention(&att);
-    p->be->linear(p->w->sub, a->att, l->out, p->n, 1, 0);
+    t5_leave(p, a->r_self, a->att, l->out);
 }
 
 void t5_self_backward(const struct t5_pass *p, const struct t5_stack *s, const struct t5_side *side, int32_t layer)
@@ -122,7 +133,7 @@ void t5_cross_forward(const struct t5_pass *p, const struct t5_layer *l, const s
 {
     p->be->linear(a->cross_q, a->y_cross, l->cross_q, p->n, 1, 0);
     p->be->attention(att);
-    p->be->linear(p->w->sub, a->cross_att, l->cross_out, p->n, 1, 0);
+    t5_leave(p, a->r_cross, a->cross_att, l->cross_out);
 }
 
 /* dk, dv go to their columns of work->dcross; the product back to the encoder's output is made once for all layers. */
@@ -155,7 +166,7 @@ void t5_ff_forward(const struct t5_pass *p, const struct t5_layer *l, const stru
         if (drop.rate > 0)
             p->be->dropout(a->hidden, a->hidden, (int64_t)p->n * f, drop);
     }
-    p->be->linear(p->w->sub, a->hidden, l->wo, p->n, 1, 0);
+    t5_leave(p, a->r_ff, a->hidden, l->wo);
 }
 
 /* ReLU: hidden is kept after dropout, so "hidden > 0" says both that the unit was active and that it was kept. */
