@@ -5,7 +5,8 @@
  * to warp c mod 8, where the tensor core adds it to what it has; at the end the eight warps' sums are added in order. In F32 mode one thread
  * adds all columns in order. The small tile is for few rows, where reading the head is all that counts and every processor must take part in
  * it; the large tile reads rows and codes from the cache less often. Tiles are staged in shared memory with zeros where rows, codes or columns
- * end, so no shape needs a path of its own; the next piece of a tile is loaded while the present one is multiplied.
+ * end, so no shape needs a path of its own. While the small tile's present piece is multiplied its next one is loaded; the large tile has no
+ * registers to spare for that and relies on its neighbour on the same processor.
  *
  * Each row's GROUP codes are then sixteen neighbouring lanes, which leave their maximum and their sum of exponentials. */
 #include "beam.h"
@@ -16,7 +17,7 @@
 #define UNROLL _Pragma("unroll")
 #endif
 
-enum { THREADS = 256, WARPS = THREADS / WARP, PIECE = 16 / (int)sizeof(real), CHUNK = 16 };
+enum { THREADS = 256, WARPS = THREADS / WARP, PIECE = 16 / (int)sizeof(real), CHUNK = 16, RESIDENT = sizeof(real) == 2 ? 2 : 1 };
 
 namespace {
 struct product {
@@ -223,9 +224,10 @@ template <int ROWS, int CODES> DEVICE void put(const product &p, const results<R
     }
 }
 
-template <int ROWS, int CODES, int BYTES> static __global__ void beam_logits_kernel(product p)
+template <int ROWS, int CODES, int BYTES> static __global__ void __launch_bounds__(THREADS, RESIDENT) beam_logits_kernel(product p)
 {
     constexpr int DEPTH = BYTES / (int)sizeof(real);
+    constexpr bool AHEAD = ROWS <= 32;
     SHARED(real, x, ROWS * pitch<DEPTH>);
     SHARED(real, w, CODES * pitch<DEPTH>);
 #ifdef SEMINDEX_CUDA_F32
@@ -243,14 +245,22 @@ template <int ROWS, int CODES, int BYTES> static __global__ void beam_logits_ker
     parcel<CODES, DEPTH> bx;
     sums<ROWS, CODES> s;
     begin(s);
-    fetch(ax, a, 0);
-    fetch(bx, b, 0);
+    if (AHEAD) {
+        fetch(ax, a, 0);
+        fetch(bx, b, 0);
+    }
     for (int32_t k = 0; k < p.d; k += DEPTH) {
+        if (!AHEAD) {
+            fetch(ax, a, k);
+            fetch(bx, b, k);
+        }
         deliver(x + 0, ax, a, k);
         deliver(w + 0, bx, b, k);
         sync_block();
-        fetch(ax, a, k + DEPTH);
-        fetch(bx, b, k + DEPTH);
+        if (AHEAD) {
+            fetch(ax, a, k + DEPTH);
+            fetch(bx, b, k + DEPTH);
+        }
         multiply<ROWS, CODES, DEPTH>(s, x + 0, w + 0, p.d - k);
         sync_block();
     }

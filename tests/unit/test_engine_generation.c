@@ -186,6 +186,84 @@ static void test_pins(void **state)
     free(folder);
 }
 
+/* ---- tries in a device's memory ---- */
+
+static atomic_int blocks, most_blocks, allocations;
+static bool full; /* the device has no memory left; set by the test between calls */
+static void *count_alloc(size_t bytes)
+{
+    if (full)
+        return NULL;
+    int now = atomic_fetch_add(&blocks, 1) + 1;
+    atomic_fetch_add(&allocations, 1);
+    if (now > atomic_load(&most_blocks))
+        atomic_store(&most_blocks, now);
+    return xcalloc(1, bytes);
+}
+static void count_release(void *memory)
+{
+    atomic_fetch_sub(&blocks, memory != NULL);
+    free(memory);
+}
+static void copy_in(void *memory, const void *host, size_t bytes)
+{
+    memcpy(memory, host, bytes);
+}
+
+struct looking {
+    const struct generation *g;
+    bool found;
+};
+/* On the device thread: what lies in its memory is this generation's. */
+static void look_at_placed(void *state)
+{
+    struct looking *l = state;
+    struct err e = {0};
+    const struct trie_view *v = generation_placed(l->g, &e);
+    l->found = v != NULL;
+    CHECK(!v || v->level[0].nodes == trie_view_of(l->g->ids->trie)->level[0].nodes);
+    CHECK(!v || v->level[2].nodes == (uint32_t)l->g->documents);
+    CHECK(!v || memcmp(v->level[2].codes, trie_view_of(l->g->ids->trie)->level[2].codes, v->level[2].nodes * 2) == 0);
+}
+static bool is_placed(struct publisher *p, struct device *d)
+{
+    struct looking l = {.g = generation_pin(p)};
+    device_call(d, look_at_placed, &l);
+    generation_unpin((struct generation *)(uintptr_t)l.g);
+    return l.found;
+}
+
+static void test_placed(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char *folder = kit_folder();
+    const struct backend be = {.alloc = count_alloc, .release = count_release, .write = copy_in};
+    struct device *d = device_open(&e);
+    struct placer *placer = placer_open(&be, d);
+    const struct publisher_options o = {.positions = KIT_LEARNED + 1, .trained_suffixes = 1 << 20, .placer = placer};
+    struct publisher *p = publisher_open(&o);
+    catalog_close(open_store(folder, p));
+    for (int64_t i = 1; i <= 1000; i++) {
+        publish_one(p, i);
+        assert_true(i % 10 || is_placed(p, d));
+    }
+    assert_int_equal(atomic_load(&most_blocks), 2);  /* the old and the new */
+    assert_true(atomic_load(&allocations) < 60);     /* which grow by quarters */
+    full = true;
+    for (int64_t i = 1001; i <= 1500; i++) /* too much to lie in the blocks there are */
+        publish_one(p, i);
+    assert_false(is_placed(p, d));
+    full = false;
+    assert_true(is_placed(p, d)); /* tried again */
+    publisher_close(p);
+    placer_close(placer);
+    device_close(d);
+    assert_int_equal(atomic_load(&blocks), 0);
+    file_remove_tree(folder, &e);
+    free(folder);
+}
+
 /* ---- cost ---- */
 
 static void fill_changes(struct catalog_change *changes, int64_t from, int64_t count, uint64_t *seed)
@@ -243,6 +321,6 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--perf"))
         return perf();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_commits), cmocka_unit_test(test_pins)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_commits), cmocka_unit_test(test_pins), cmocka_unit_test(test_placed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

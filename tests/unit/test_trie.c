@@ -204,6 +204,80 @@ static void test_size(void **state)
     free(codes);
 }
 
+/* ---- in a backend's memory ---- */
+
+static int blocks; /* alive */
+static void *count_alloc(size_t bytes)
+{
+    void *memory = bytes < (1 << 20) ? xcalloc(1, bytes) : NULL; /* a device of a megabyte */
+    blocks += memory != NULL;
+    return memory;
+}
+static void count_release(void *memory)
+{
+    blocks -= memory != NULL;
+    free(memory);
+}
+static void copy_in(void *memory, const void *host, size_t bytes)
+{
+    memcpy(memory, host, bytes);
+}
+
+static struct trie *chain(uint32_t n)
+{
+    struct err e = {0};
+    uint32_t *codes = xmalloc(((size_t)n + 1) * 2 * sizeof *codes);
+    for (uint32_t i = 0; i < n; i++) {
+        codes[2 * i] = i / 3;
+        codes[2 * i + 1] = i * 7;
+    }
+    struct trie *t = trie_build(codes, NULL, n, 2, &e);
+    free(codes);
+    return t;
+}
+
+static void same_arrays(const struct trie *t, const struct trie_view *placed)
+{
+    const struct trie_view *v = trie_view_of(t);
+    assert_ptr_not_equal(placed, v);
+    assert_memory_equal(placed->resident, placed, sizeof *placed);
+    assert_int_equal(placed->levels, v->levels);
+    for (int32_t l = 0; l < v->levels; l++) {
+        const struct trie_level *a = &v->level[l], *b = &placed->level[l];
+        assert_true(a->nodes == b->nodes && a->wide == b->wide && a->codes != b->codes && !a->first == !b->first);
+        assert_memory_equal(a->codes, b->codes, a->nodes * (a->wide ? 4 : 2));
+        if (a->first)
+            assert_memory_equal(a->first, b->first, (a->nodes + 1) * 4);
+    }
+}
+
+static void test_upload(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    const struct backend host = {.has_host_memory = true}, device = {.alloc = count_alloc, .release = count_release, .write = copy_in};
+    struct trie *small = chain(900), *grown = chain(1000), *large = chain(20000), *huge = chain(200000), *none = chain(0);
+    assert_ptr_equal(trie_upload(&host, small, NULL, &e), trie_view_of(small));
+    trie_release(&host, trie_view_of(small));
+    const struct trie_view *v = trie_upload(&device, small, NULL, &e), *block = v->resident;
+    same_arrays(small, v);
+    v = trie_upload(&device, grown, v, &e); /* fits where the smaller one lay */
+    same_arrays(grown, v);
+    assert_true(v->resident == block && blocks == 1);
+    v = trie_upload(&device, large, v, &e);
+    same_arrays(large, v);
+    v = trie_upload(&device, none, v, &e);
+    same_arrays(none, v);
+    assert_int_equal(blocks, 1);
+    assert_null(trie_upload(&device, huge, v, &e));
+    assert_non_null(strstr(e.message, "200000 documents"));
+    trie_release(&device, NULL);
+    struct trie *all[] = {small, grown, large, huge, none};
+    for (int i = 0; i < 5; i++)
+        trie_free(all[i]);
+    assert_int_equal(blocks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_equal_ids_are_refused_by_name),
         cmocka_unit_test(test_codes_are_as_narrow_as_they_can_be),
         cmocka_unit_test(test_size),
+        cmocka_unit_test(test_upload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
