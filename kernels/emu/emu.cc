@@ -1,9 +1,9 @@
 /* emu.cc: blocks, threads as fibres, and the meetings at which threads wait for each other.
  *
- * A fibre is a stack. A thread that has not begun has none: whoever stops takes the next such thread of its block onto a stack of its own (or,
- * when it has ended, onto the same one), so a kernel without meetings runs all its threads on one stack. Who runs next: lanes of the same
- * warp in a circle, then other warps, so that a shuffle is 32 switches among neighbours. When nobody can run and not all have ended, the
- * threads wait for each other in different places: that is the divergence a device would hang on, or worse, not hang on.
+ * A fibre is a stack. A thread that has not begun has none: whoever stops takes the next such thread of its block onto a stack of its own,
+ * and whoever ends onto the same one, so a kernel without meetings runs all its threads on one stack. Who runs next: lanes of the same warp
+ * in a circle, then other warps, so that a shuffle is 32 switches among neighbours. When nobody can run and not all have ended, the threads
+ * wait for each other in different places: that is the divergence a device would hang on, or worse, not hang on.
  *
  * A switch saves the registers that a call must keep, and nothing else; on other processors than x86-64 ucontext does it. Stacks are taken
  * afresh in each launch, since what a fibre leaves behind when it ends is never returned to. AddressSanitizer is told of each switch. */
@@ -67,7 +67,8 @@ static struct {
     size_t main_size;
 } block;
 
-static const char *const meeting_names[] = {"sync_block", "sync_warp", "a shuffle", "a vote", "a tile's load", "a tile's store", "a product of tiles"};
+static const char *const meeting_names[] = {"sync_block",    "sync_warp",      "a shuffle",         "a vote",
+                                            "a tile's load", "a tile's store", "a product of tiles"};
 
 /* ---- switching ---- */
 
@@ -193,8 +194,8 @@ static int find_state(int from, int to, state s)
     const int other = find_state(first, first + LANES, AT_BLOCK);
     const waiting *x = &block.waits[t], *y = &block.waits[other];
     now.thread = t;
-    fail("divergent barrier: waits in %s (%s:%d) while thread %d waits in %s (%s:%d)", meeting_names[x->kind], x->at.file, x->at.line, other,
-         meeting_names[y->kind], y->at.file, y->at.line);
+    fail("divergent barrier: waits in %s (%s:%d) while thread %d waits in %s (%s:%d)", meeting_names[x->kind], x->at.file, x->at.line,
+         other, meeting_names[y->kind], y->at.file, y->at.line);
 }
 
 /* The running thread has ended although others wait for it. */
@@ -280,7 +281,8 @@ const void **meeting_posts()
 [[noreturn]] static void fail_ended(int from, int to, meeting kind, place at)
 {
     const int t = find_state(from, to, ENDED);
-    fail("divergent barrier: arrives at %s (%s:%d), which thread %d can no longer reach: it has ended", meeting_names[kind], at.file, at.line, t);
+    fail("divergent barrier: arrives at %s (%s:%d), which thread %d can no longer reach: it has ended", meeting_names[kind], at.file,
+         at.line, t);
 }
 
 /* All who meet must have come to the same line for the same thing. */

@@ -100,9 +100,13 @@ void shared_read_slow(shade *s, const array *a, int64_t i, uint64_t who);
 void shared_write_slow(shade *s, const array *a, int64_t i, uint64_t who);
 void shared_update(shade *s, const array *a, int64_t i);
 
+/* Another's access since the block's last barrier. */
+inline bool is_news(uint64_t access, uint64_t me) { return access >= now.since && (access & WHO) != me; }
+
 /* ---- elements ---- */
 
-/* An element of a writable array: reads and writes when used. P is gp<T> or sp<T>, standing on it. Not to be kept: only temporaries work. */
+/* An element of a writable array: reads and writes when used. P is gp<T> or sp<T>, standing on it. It cannot be kept (auto x = a[i]):
+ * a later use would read what the array holds then. */
 template <class T, class P> struct cell {
     P at;
     explicit cell(P p) : at(p) {}
@@ -227,7 +231,7 @@ template <class T> struct sp {
         inside();
         shade *s = home->shades + at;
         const uint64_t me = (uint64_t)now.thread, wrote = s->wrote, read = s->read;
-        if (__builtin_expect(wrote < now.begun || (wrote >= now.since && (wrote & WHO) != me) || (read >= now.since && (read & WHO) != me), 0))
+        if (__builtin_expect(wrote < now.begun || is_news(wrote, me) || is_news(read, me), 0))
             shared_read_slow(s, home, at, me);
         else
             s->read = now.stamp | me;
@@ -238,7 +242,7 @@ template <class T> struct sp {
         inside();
         shade *s = home->shades + at;
         const uint64_t me = (uint64_t)now.thread, wrote = s->wrote, read = s->read;
-        if (__builtin_expect((wrote >= now.since && (wrote & WHO) != me) || (read >= now.since && (read & WHO) != me), 0))
+        if (__builtin_expect(is_news(wrote, me) || is_news(read, me), 0))
             shared_write_slow(s, home, at, me);
         s->wrote = now.stamp | me;
         return home->cells[at] = v;
@@ -459,6 +463,24 @@ static inline four load4(gp<const float> p, int64_t i) { return emu::load4_at(p 
 static inline four load4(gp<const emu::bf16> p, int64_t i) { return emu::load4_at(p + i); }
 static inline void store4(gp<float> p, int64_t i, four v) { emu::store4_at(p + i, v); }
 static inline void store4(gp<emu::bf16> p, int64_t i, four v) { emu::store4_at(p + i, v); }
+namespace emu {
+template <class T> inline eight load8_at(gp<const T> p)
+{
+    must_align(p.p, 16);
+    const four a = take4(p), b = take4(p + 4);
+    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+template <class T> inline void store8_at(gp<T> p, const eight &x)
+{
+    must_align(p.p, 16);
+    give4<T>(p, {x.v[0], x.v[1], x.v[2], x.v[3]});
+    give4<T>(p + 4, {x.v[4], x.v[5], x.v[6], x.v[7]});
+}
+}
+static inline eight load8(gp<const float> p, int64_t i) { return emu::load8_at(p + i); }
+static inline eight load8(gp<const emu::bf16> p, int64_t i) { return emu::load8_at(p + i); }
+static inline void store8(gp<float> p, int64_t i, const eight &x) { emu::store8_at(p + i, x); }
+static inline void store8(gp<emu::bf16> p, int64_t i, const eight &x) { emu::store8_at(p + i, x); }
 template <class T> inline four load4(sp<T> p, int64_t i)
 {
     emu::must_align(p.home->cells + p.at + i, 4 * sizeof(T));

@@ -78,7 +78,8 @@ template <class P> inline void load_matrix_sync(fragment<accumulator, 16, 16, 16
 {
     tile_load<fragment<accumulator, 16, 16, 16, float>, float>(f, p, pitch, layout == mem_row_major, {file, line});
 }
-template <class P> inline void store_matrix_sync(P p, const fragment<accumulator, 16, 16, 16, float> &f, unsigned pitch, layout_t layout, EMU_HERE)
+template <class P>
+inline void store_matrix_sync(P p, const fragment<accumulator, 16, 16, 16, float> &f, unsigned pitch, layout_t layout, EMU_HERE)
 {
     tile_check<float>(p, pitch);
     meet(TILE_STORE, {file, line});

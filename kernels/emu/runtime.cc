@@ -1,8 +1,8 @@
 /* runtime.cc: platform.h on this processor: device memory, copies, launches, recordings, faults, counts.
  *
  * Each allocation is a mapping of its own, zeroed by the system, touched where it is used, with a page beyond its end that is not its own,
- * so a shape larger than this machine's memory can be walked through as long as nothing runs (emu_record_only). SEMINDEX_EMU_MEMORY says how
- * many bytes the device has, SEMINDEX_EMU_FAULT=N lets the N-th launch fail as a lost device would: one line and exit code 70.
+ * so a shape larger than this machine's memory can be walked through as long as nothing runs (emu_record_only). SEMINDEX_EMU_MEMORY says
+ * how many bytes the device has, SEMINDEX_EMU_FAULT=N lets the N-th launch fail as a lost device would: one line and exit code 70.
  *
  * A recording is a list of closures. Launches see the scratch block as large as their op asked for, so that leaving it is found; a
  * recording keeps that size, too. */

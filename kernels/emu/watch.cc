@@ -1,13 +1,13 @@
 /* watch.cc: what the emulation knows of memory, and what it says when a kernel misuses it.
  *
- * Who touched a cell last, and when, is kept in two words, one of writing and one of reading: stamp | who. Only the last access need be kept:
- * one that is ordered before its successor by a barrier says nothing that the successor does not say, and unordered reads melt into "several
- * lanes of a warp", "several warps", "several blocks". An access is a race when the last write (or, for a write, the last read as well) is
- * not ordered before it. Blocks of one launch are ordered only through fences and atomics: who updates device memory sees what
+ * Who touched a cell last, and when, is kept in two words, one of writing and one of reading: stamp | who. Only the last access need be
+ * kept: one that is ordered before its successor by a barrier says nothing that the successor does not say, and unordered reads melt into
+ * "several lanes of a warp", "several warps", "several blocks". An access is a race when the last write (or, for a write, the last read as
+ * well) is not ordered before it. Blocks of one launch are ordered only through fences and atomics: who updates device memory sees what
  * earlier blocks had written before the fence that preceded an update of theirs.
  *
- * The footprint of a launch is kept in four bits a way for every four bytes of device memory, with the number of the launch they belong to,
- * so nothing is cleared between launches. All of this lies in memory that is mapped when it is first needed and touched where it is used. */
+ * The footprint of a launch is kept in four bits a way for every four bytes of device memory, with the number of the launch they belong
+ * to, so nothing is cleared between launches. All of this lies in memory that is mapped when it is first needed and touched where used. */
 #include "inside.h"
 
 #include <algorithm>
@@ -49,8 +49,8 @@ static std::vector<emu_mismatch> mismatches;
 
 static void say_place(char *line, size_t size)
 {
-    snprintf(line, size, "kernel %s, block (%d, %d, %d), thread %d: ", running->kernel, (int)now.block[0], (int)now.block[1], (int)now.block[2],
-             now.thread);
+    snprintf(line, size, "kernel %s, block (%d, %d, %d), thread %d: ", running->kernel, (int)now.block[0], (int)now.block[1],
+             (int)now.block[2], now.thread);
 }
 
 void fail(const char *format, ...)
@@ -181,8 +181,8 @@ static bool released(uint64_t access)
     const release *r = release_of(access);
     if (!r->done)
         return false;
-    const bool own = (int)who == r->thread && access <= (r->stamp | WHO);
-    return access < r->since || own || (r->several && access <= (r->stamp | WHO)) || (warp_of(who) == r->thread / LANES && access < r->warp_since);
+    const bool own = (r->several || (int)who == r->thread) && access <= (r->stamp | WHO);
+    return access < r->since || own || (warp_of(who) == r->thread / LANES && access < r->warp_since);
 }
 
 static bool device_ordered(uint64_t access, uint64_t who)
@@ -206,8 +206,8 @@ static uint64_t device_melt(uint64_t access, uint64_t who)
     char who[32];
     const int64_t index = ((const char *)p - home->base) / (int64_t)unit;
     const bool other = access < now.begun;
-    fail("race: %s index %lld (%zu bytes each) of a device array of %llu bytes, which %s%s %s with no barrier between", does, (long long)index,
-         unit, (unsigned long long)home->bytes, say_who(access, who, sizeof who), other ? " of another block" : "", did);
+    fail("race: %s index %lld (%zu bytes each) of a device array of %llu bytes, which %s%s %s with no barrier between", does,
+         (long long)index, unit, (unsigned long long)home->bytes, say_who(access, who, sizeof who), other ? " of another block" : "", did);
 }
 
 static void device_access(shade *s, const room *home, const void *p, size_t unit, access how, uint64_t who)
@@ -263,7 +263,7 @@ static int64_t print(room *home, uint64_t offset, size_t size, bool write)
     return fresh;
 }
 
-/* fence(): what lay before it goes out with this thread's next update, or, if all threads of the block called it and met since, with anyone's. */
+/* What lies before it goes out with this thread's next update, or, if all threads of the block called it and met since, with anyone's. */
 void fence()
 {
     if (now.check < 2)
@@ -414,7 +414,7 @@ static void at_exit(int status, void *)
     if (!now.check || mismatches.empty())
         return;
     for (const emu_mismatch &m : mismatches)
-        fprintf(stderr, "semindex: emulation: cost of kernel %s: %lld launches declare what they do not touch; the worst declares %.0f bytes and touches %.0f\n",
+        fprintf(stderr, "semindex: emulation: cost of kernel %s: %lld launches with a wrong one; the worst declares %.0f bytes, touches %.0f\n",
                 m.kernel, (long long)m.wrong, m.declared, m.touched);
     fflush(NULL);
     if (status == 0)

@@ -1,7 +1,7 @@
 /* emu_cases.cu: kernels in the emulation's dialect, for test_emu.c: sound ones, and one seeded defect each, with its sound twin.
  *
- * A defect is a template argument, so that the twins differ in nothing else. Each is written as it would be met: a barrier forgotten between
- * filling a tile and reading it, a loop that runs one element too far, a return before a barrier. */
+ * A defect is a template argument, so that the twins differ in nothing else. Each is written as it would be met: a barrier forgotten
+ * between filling a tile and reading it, a loop that runs one element too far, a return before a barrier. */
 #include "emu_cases.h"
 #include "../../kernels/cuda/device.h"
 #include "../../kernels/emu/emu_log.h"
@@ -94,7 +94,8 @@ void emu_lanes(int32_t *out)
     back(out, y, 7 * WARP);
 }
 
-static __global__ void count_kernel(gp<uint32_t> bins, gp<uint64_t> sum, gp<int32_t> most, gp<const int32_t> x, int32_t n, int32_t bin_count)
+static __global__ void count_kernel(gp<uint32_t> bins, gp<uint64_t> sum, gp<int32_t> most, gp<const int32_t> x, int32_t n,
+                                    int32_t bin_count)
 {
     SHARED(uint32_t, own, 64);
     SHARED(int32_t, top, 1);
@@ -242,7 +243,8 @@ void emu_launch_one(void)
 }
 
 /* Blocks leave sums behind; the last of them adds them up. */
-template <bool FENCED> static __global__ void last_block_kernel(gp<float> sum, gp<float> parts, gp<uint32_t> arrived, gp<const float> x, int32_t n)
+template <bool FENCED>
+static __global__ void last_block_kernel(gp<float> sum, gp<float> parts, gp<uint32_t> arrived, gp<const float> x, int32_t n)
 {
     SHARED(float, room, WARP);
     SHARED(uint32_t, before, 1);

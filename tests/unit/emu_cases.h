@@ -1,5 +1,5 @@
-/* emu_cases.h: the kernels of emu_cases.cu, as test_emu.c sees them: sound ones that report what they computed, and seeded defects, each with
- * a sound twin. */
+/* emu_cases.h: the kernels of emu_cases.cu, as test_emu.c sees them: sound ones that report what they computed, and seeded defects, each
+ * with a sound twin. */
 #ifndef SEMINDEX_EMU_CASES_H
 #define SEMINDEX_EMU_CASES_H
 
