@@ -396,6 +396,14 @@ static int32_t *arrivals(void)
     return counters;
 }
 
+/* Sums that are written, sixteen queries at a time, and read. */
+static double parts_bytes(const struct attention *a, int64_t parts, int64_t w)
+{
+    const int64_t longest = blocks_for(a->q_rows.total, a->q_rows.count);
+    const double written = (double)blocks_for(longest, 16) * 16 * a->q_rows.count, read = a->q_rows.total;
+    return (written + read) * a->heads * (double)(parts * (w + 2)) * sizeof(float);
+}
+
 static parts parts_of(const struct attention *a, int64_t tiles, int64_t w, double *bytes)
 {
     const int64_t blocks = tiles * a->heads;
@@ -408,7 +416,7 @@ static parts parts_of(const struct attention *a, int64_t tiles, int64_t w, doubl
     p.count = count > 1 ? (int32_t)count : 1;
     if (p.count > 1) {
         p.sums = (float *)platform_scratch((size_t)(blocks * p.count * TILE * (w + 2)) * sizeof(float));
-        *bytes += (double)a->q_rows.total * a->heads * (p.count * (double)(w + 2) * sizeof(float)) + (double)blocks * sizeof(int32_t);
+        *bytes += parts_bytes(a, p.count, w) + 2.0 * (double)blocks * sizeof(int32_t);
     }
     return p;
 }

@@ -33,7 +33,7 @@ struct op {
     void (*forward)(struct job *j);
     void (*backward)(struct job *j);         /* or NULL */
     bool loss;                               /* out[0] is a loss, its gradient comes with the forward pass */
-    int32_t shapes[14][DIMS];                /* ends at an all-zero row */
+    int32_t shapes[24][DIMS];                /* ends at an all-zero row */
 };
 
 struct job {
@@ -216,11 +216,12 @@ struct bound {
     double base, relative;
 };
 
-static struct bound bound_of(const struct job *j, char kind, double scale, double rounds, double spread, double mem)
+/* scale: of the tensor; terms: of the terms that were rounded, if they may cancel; rounds: stored, spread in activations, spread in f32. */
+static struct bound bound_of(const struct job *j, char kind, double scale, double terms, const double *rounds)
 {
     double u = j->be->act_bytes == sizeof(float) ? 0.0 : tolerance_unit;
     bool act = tolower(kind) == 'a';
-    return (struct bound){(tolerance_f32 + u * (act ? spread : mem)) * scale, act ? u * rounds : 0.0};
+    return (struct bound){tolerance_f32 * scale + u * rounds[act ? 1 : 2] * fmax(scale, terms), act ? u * rounds[0] : 0.0};
 }
 
 static void check_outputs(struct job *j)
@@ -229,7 +230,8 @@ static void check_outputs(struct job *j)
     assert_non_null(t);
     for (int o = 0; j->op->out[o]; o++) {
         double *y = get_tensor(j, j->op->out[o], j->out_act[o], j->out_mem[o], j->out_size[o]);
-        struct bound b = bound_of(j, j->op->out[o], fmax(largest(j->out64[o], j->out_size[o]), 0.01), t->rounds, t->spread, 0);
+        struct bound b = bound_of(j, j->op->out[o], fmax(largest(j->out64[o], j->out_size[o]), 0.01), 0.0,
+                                  (const double[]){t->rounds, t->spread, 0.0});
         for (int64_t i = 0; i < j->out_size[o]; i++) {
             double most = b.base + b.relative * fabs(j->out64[o][i]);
             if (!(fabs(y[i] - j->out64[o][i]) <= most)) /* also what is not finite */
@@ -266,7 +268,8 @@ static double *read_gradient(struct job *j, int slot, double *bound)
     if (isupper(kind))
         for (int64_t i = 0; i < n; i++)
             g[i] -= j->noise[slot][i];
-    struct bound b = bound_of(j, kind, fmax(largest(g, n), isupper(kind) ? 1.0 : 0.1), t->grad_rounds, t->grad_spread, t->grad_mem);
+    struct bound b = bound_of(j, kind, fmax(largest(g, n), isupper(kind) ? 1.0 : 0.1), t->grad_terms,
+                              (const double[]){t->grad_rounds, t->grad_spread, t->grad_mem});
     for (int64_t i = 0; i < n; i++)
         bound[i] = b.base + b.relative * bound[i];
     return g;

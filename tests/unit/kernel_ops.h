@@ -245,12 +245,19 @@ static void gelu_backward(struct job *j)
     j->be->gated_gelu_backward(j->din_act[0], j->dout_act[0], j->in_act[0], j->s[0], j->s[1], drop_of(j, 3));
 }
 
-/* ---- attention: q pattern, k pattern, heads, width, kind (1 bias, 2 causal, 4 bidirectional), dropout %; in: q, k, v, bias ---- */
+/* ---- attention: q pattern, k pattern, heads, width, kind (1 bias, 2 causal, 4 bidirectional, 8 no gap between tokens, 16 totals are upper
+ * bounds), dropout %; in: q, k, v, bias ---- */
+static int32_t attention_stride(const struct job *j)
+{
+    return j->s[2] * j->s[3] + (j->s[4] & 8 ? 0 : 3);
+}
 static void attention_size(struct job *j)
 {
-    int64_t stride = j->s[2] * j->s[3] + 3;
+    int64_t stride = attention_stride(j);
     j->rows[0] = make_rows(j, 0, j->s[0], 0);
     j->rows[1] = make_rows(j, 1, j->s[1], 0);
+    for (int i = 0; i < 2 && (j->s[4] & 16); i++)
+        j->host_rows[i].total = j->rows[i].total += i ? 70 : 7;
     j->in_size[0] = j->rows[0].total * stride;
     j->in_size[1] = j->in_size[2] = j->rows[1].total * stride;
     j->in_size[3] = 32 * j->s[2];
@@ -261,7 +268,7 @@ static void attention_size(struct job *j)
 }
 static struct attention attention_of(const struct job *j)
 {
-    int32_t stride = j->s[2] * j->s[3] + 3;
+    int32_t stride = attention_stride(j);
     return (struct attention){j->s[2], j->s[3], j->rows[0], j->rows[1], j->in_act[0], j->in_act[1], j->in_act[2], stride, stride, stride,
                               j->s[4] & 1 ? j->in_mem[3] : NULL, 32, 128, (j->s[4] & 4) != 0, (j->s[4] & 2) != 0,
                               {(float)j->s[5] * 0.01f, 5}, j->out_act[0], j->out_mem[1]};
@@ -282,17 +289,22 @@ static void attention_backward(struct job *j)
 {
     struct attention a = attention_of(j);
     struct attention_grad g = {j->dout_act[0], j->din_act[0], j->din_act[1], j->din_act[2], j->s[4] & 1 ? j->din_mem[3] : NULL};
-    for (int i = 0; i < 3; i++)
-        j->be->act_zero(j->din_act[i], j->in_size[i]); /* the columns between the strides belong to nobody */
+    for (int i = 0; i < 3 && (!(j->s[4] & 8) || j->be->has_host_memory); i++)
+        j->be->act_zero(j->din_act[i], j->in_size[i]); /* columns between the strides, and on the cpu tokens beyond the rows, are nobody's */
     j->be->attention_backward(&a, &g);
 }
 
 /* ---- decode attention: n, heads, width, position; capacity n + 2; in: q | k | v, k cache, v cache, bias; out: y, k cache, v cache; checks
  * the ancestor table too ---- */
+static int32_t decode_stride(const struct job *j)
+{
+    int32_t width = j->s[1] * j->s[2];
+    return 3 * width + (width % 8 ? 5 : 8);
+}
 static void decode_size(struct job *j)
 {
     int32_t n = j->s[0], capacity = n + 2, at = (j->s[3] + 1) * capacity, parent[64], width = j->s[1] * j->s[2];
-    j->in_size[0] = n * (3 * width + 5);
+    j->in_size[0] = n * decode_stride(j);
     j->in_size[1] = j->in_size[2] = j->out_size[1] = j->out_size[2] = at * width;
     j->in_size[3] = 32 * j->s[1];
     j->out_size[0] = n * width;
@@ -313,7 +325,7 @@ static struct decode_attention decode_of(const struct job *j)
 {
     int32_t n = j->s[0], width = j->s[1] * j->s[2];
     return (struct decode_attention){j->s[1], j->s[2], n, j->s[3], n + 2, j->in_act[0], j->be->act_at(j->in_act[0], width),
-                                     j->be->act_at(j->in_act[0], 2 * width), 3 * width + 5, 3 * width + 5, j->out_act[1], j->out_act[2],
+                                     j->be->act_at(j->in_act[0], 2 * width), decode_stride(j), decode_stride(j), j->out_act[1], j->out_act[2],
                                      j->ints[j->s[3] % 2], j->in_mem[3], 32, 128, j->out_act[0]};
 }
 /* The caches as the op leaves them: page `position` holds the new keys and values of rows 0..n-1. */
@@ -651,9 +663,11 @@ static const struct op ops[] = {
      {{0, 33, 0, 10}, {1, 1, 0, 0}, {31, 33, 0, 0}, {33, 257, 0, 10}, {257, 16, 0, 50}}},
     {"attention", "aaaM", "am", attention_size, attention_reference, attention_forward, attention_backward, false,
      {{0, 0, 1, 1, 5, 0}, {1, 1, 3, 8, 5, 0}, {2, 2, 2, 16, 3, 0}, {2, 2, 5, 7, 7, 10}, {3, 3, 1, 5, 5, 0}, {5, 5, 2, 24, 3, 20},
-      {4, 4, 2, 8, 5, 0}, {6, 2, 2, 17, 0, 0}, {2, 6, 4, 32, 0, 10}, {7, 7, 1, 64, 2, 0}, {2, 5, 1, 4, 0, 0}}},
+      {4, 4, 2, 8, 5, 0}, {6, 2, 2, 17, 0, 0}, {2, 6, 4, 32, 0, 10}, {7, 7, 1, 64, 2, 0}, {2, 5, 1, 4, 0, 0},
+      {5, 5, 2, 64, 13, 10}, {2, 2, 3, 32, 27, 0}, {5, 5, 1, 128, 13, 20}, {3, 3, 1, 16, 11, 10}, {6, 3, 2, 64, 24, 0}, {6, 3, 1, 72, 13, 10},
+      {7, 7, 2, 64, 8, 0}, {2, 2, 1, 136, 29, 10}}},
     {"decode_attention", "aaam", "aaa", decode_size, decode_reference, decode_forward, NULL, false,
-     {{1, 1, 1, 0}, {31, 3, 8, 1}, {33, 2, 31, 4}, {40, 12, 16, 20}}},
+     {{1, 1, 1, 0}, {31, 3, 8, 1}, {33, 2, 31, 4}, {40, 12, 16, 20}, {5, 2, 72, 40}, {7, 1, 67, 33}}},
     {"hint_attention", "aaaM", "am", hint_size, hint_reference, hint_forward, hint_backward, false,
      {{0, 1, 1, 1, 0}, {1, 2, 8, 1, 50}, {2, 3, 7, 2, 30}, {2, 2, 16, 3, 0}, {5, 2, 8, 1, 100}, {5, 1, 24, 2, -1}, {4, 2, 8, 1, 50},
       {3, 1, 4, 1, 30}}},
