@@ -17,6 +17,7 @@ struct lm_case {
     struct lm_work *work;
     struct lm_batch batch;
     int32_t positions, codes, rows, documents, text_tokens;
+    bool flipped; /* narrow activations took another code at a near tie: what follows from it in this stage is another function's value */
     int32_t *second_view;
     int64_t *visible_offsets;
     struct err e;
@@ -116,7 +117,7 @@ static void compare(struct lm_case *c, const char *class, const char *tensor, co
     char line[64];
     const float *ref = parity_floats(c->data, tensor, n, NULL);
     line_of(c, class, line);
-    if (ref)
+    if (ref && !c->flipped)
         parity_check(line, tensor, mine, ref, n, parity_tolerance(class));
 }
 
@@ -135,9 +136,14 @@ static void check_codes(struct lm_case *c, int32_t *codes)
     const int32_t *ref = parity_ints(c->data, "joint.code", c->documents, NULL);
     const float *p = parity_floats(c->data, "joint.p", (int64_t)c->documents * c->codes, NULL);
     line_of(c, "code", line);
-    for (int32_t i = 0; parity_narrow() && ref && p && i < c->documents; i++)
-        if (codes[i] >= 0 && codes[i] < c->codes && p[i * c->codes + ref[i]] - p[i * c->codes + codes[i]] <= 2 * (float)parity_tolerance("vector"))
-            codes[i] = ref[i];
+    for (int32_t i = 0; parity_narrow() && ref && p && i < c->documents; i++) {
+        bool near = codes[i] >= 0 && codes[i] < c->codes &&
+                    p[i * c->codes + ref[i]] - p[i * c->codes + codes[i]] <= 2 * (float)parity_tolerance("vector");
+        c->flipped |= near && codes[i] != ref[i];
+        codes[i] = near ? ref[i] : codes[i];
+    }
+    if (c->flipped)
+        printf("%s: a code fell on the other side of a near tie; what follows from it is not compared\n", line);
     if (ref)
         parity_check_ints(line, "joint.code", codes, ref, c->documents);
 }
@@ -152,14 +158,14 @@ static void check_vectors(struct lm_case *c, const char *stage, bool joint)
     lmindexer_vectors(c->work, &v);
     snprintf(name, sizeof name, "%s.h", stage);
     compare(c, "vector", name, v.h, (int64_t)(rows * width));
-    snprintf(name, sizeof name, "%s.z", stage);
-    compare(c, "vector", name, v.z, (int64_t)(text * width));
     if (joint) {
         compare(c, "vector", "joint.p", v.p, (int64_t)documents * c->codes);
         compare(c, "vector", "joint.soft", v.soft, (int64_t)(documents * width));
-        compare(c, "vector", "joint.q", v.q, (int64_t)(documents * width));
         check_codes(c, v.code);
+        compare(c, "vector", "joint.q", v.q, (int64_t)(documents * width));
     }
+    snprintf(name, sizeof name, "%s.z", stage);
+    compare(c, "vector", name, v.z, (int64_t)(text * width));
     void *all[] = {v.h, v.z, v.p, v.soft, v.q, v.code};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
@@ -203,8 +209,9 @@ static void run_stage(struct lm_case *c, enum lm_stage stage, const char *name)
     c->be->zero(t5_grad(c->model), (size_t)t5_size(c->model) * sizeof(float));
     c->batch.stage = stage;
     lmindexer_step(c->model, c->work, &c->batch, &losses);
-    check_losses(c, name, &losses);
+    c->flipped = false;
     check_vectors(c, name, stage == LM_JOINT);
+    check_losses(c, name, &losses);
     check_gradients(c, name);
 }
 
