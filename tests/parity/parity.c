@@ -48,11 +48,12 @@ static const struct {
     {"logits", 8, "one product more"},
     {"vector", 8, "as hidden"},
     {"loss", 2, "a mean over tokens: what is left is the bias of rounding"},
-    {"grad", 96, "the paths of both directions; small gradients are differences of large terms: 0.27 was seen"},
+    {"grad", 20, "the paths of both directions"},
+    {"lm.grad", 96, "the same through two decoders and a softmax over few near equal candidates, whose gradients are differences of large terms"},
     {"adamw.loss", 3, "as loss, after steps that differ by the gradients' errors"},
     {"adamw.grad_norm", 8, "a norm over all gradients: single errors vanish in it, common ones stay"},
-    {"adamw.l2", 1, "master weights are f32 and move by lr * 10 at most"},
-    {"adamw.delta_l2", 40, "AdamW divides by the gradient's size, so an element of noise moves as far as one of signal"},
+    {"adamw.l2", 0.5, "master weights are f32 and move by lr * 10 at most"},
+    {"adamw.delta_l2", 10, "AdamW divides by the gradient's size, so an element of noise moves as far as one of signal"},
     {"beam.score", 4, "a sum of log-probabilities, each off by its logits"},
 };
 
