@@ -21,5 +21,5 @@ if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
     if [ "$(id -u)" = 0 ]; then apt-get update -qq; else sudo apt-get update -qq; fi
 fi
 say "build"
-make --no-print-directory BUILD="$build" -j"$(nproc)" all
+make --no-print-directory BUILD="$build" -j"$(nproc)" "$build/semindex"
 exec python3 deploy/debian_demo.py "$build/semindex" "$build/demo-debian" --before-s $(($(date +%s) - began)) "$@"

@@ -19,7 +19,7 @@ say() { printf '\n== %s\n' "$*"; }
 say "packages"
 deploy/install-deps.sh build $([ "$check" = --check ] && echo test)
 say "build"
-make --no-print-directory -j"$(nproc)" all
+make --no-print-directory -j"$(nproc)" build/semindex
 mkdir -p "$dir"
 start=$(date +%s)
 
