@@ -8,7 +8,8 @@
  * nearest wins, the lowest index on a tie.
  *
  * So the answer never depends on the product's precision, only the length of the lists does. A row whose list overflows is handed to a
- * plain f32 kernel, all centroids against it. Few centroids (k <= LIST) need no sifting at all: all of them are the list. */
+ * plain f32 kernel, all centroids against it. Few centroids (k <= LIST) need no sifting at all: all of them are the list. Declared costs
+ * leave out what depends on the lists: on spread-out data that is next to nothing. */
 #include "reduce.h"
 
 enum { THREADS = 256, ROWS_A_BLOCK = THREADS / WARP, LIST = 64, LOST = LIST + 1, TILE = 1024, ALIGN = 256 };
@@ -472,9 +473,9 @@ void cuda_kmeans_assign(int32_t *assign, float *distance, const float *x, const 
 {
     job j = {};
     j.x = x, j.centroids = centroids, j.n = n, j.k = k, j.d = d;
-    CHECK(k > 0);
     if (n == 0)
         return;
+    CHECK(k > 0);
     if (k <= LIST) {
         LAUNCH((measure_kernel), dim_of(blocks_for(n, ROWS_A_BLOCK)), THREADS, measure_cost(&j, n, k), points_of(&j, 0, n), kept_of(&j),
                answer_of(assign, distance, 0), true);

@@ -8,6 +8,7 @@
  *   test_kernels --tune [THREADS] [..] prints the measurements behind kernels/cpu/gemm_table.h */
 #include "kernel_ops.h"
 #include "kernel_beam.h"
+#include "kernel_large.h"
 #include "../../kernels/cpu/cpu.h"
 #include "kernel_perf.h"
 
@@ -243,7 +244,8 @@ static int run_table(const char *name, const char *only)
     enum { OPS = sizeof ops / sizeof *ops };
     static const struct CMUnitTest others[] = {
         cmocka_unit_test(beam_twin),           cmocka_unit_test(same_bits),       cmocka_unit_test(memory_moves), cmocka_unit_test(recordings),
-        cmocka_unit_test(padding_is_not_seen), cmocka_unit_test(unknown_backend), cmocka_unit_test(buckets),
+        cmocka_unit_test(padding_is_not_seen), cmocka_unit_test(unknown_backend), cmocka_unit_test(buckets),      cmocka_unit_test(loss_in_pieces),
+        cmocka_unit_test(many_centroids),
     };
     enum { OTHERS = sizeof others / sizeof *others };
     struct CMUnitTest tests[OPS + OTHERS];
@@ -284,7 +286,7 @@ int main(int argc, char **argv)
         return perf_run(backend);
     if (measure && strcmp(argv[1], "--tune") == 0)
         return perf_tune(backend, argc > 3 ? argv[3] : NULL);
-    beam_backend = backend;
+    beam_backend = large_backend = backend;
     if (strcmp(backend->name, "cpu") != 0)
         return run_table(backend->act_bytes == sizeof(float) ? "cuda, f32" : "cuda, bf16", only);
 #if defined(__SANITIZE_THREAD__)
