@@ -103,6 +103,13 @@ void shared_update(shade *s, const array *a, int64_t i);
 /* Another's access since the block's last barrier. */
 inline bool is_news(uint64_t access, uint64_t me) { return access >= now.since && (access & WHO) != me; }
 
+/* Says already that several have read, me among them: nothing to add. */
+inline bool is_covered(uint64_t read, uint64_t me)
+{
+    const uint64_t who = read & WHO;
+    return who == MANY || (who == WHOLE_WARP + me / LANES && read >= now.warp_since[me / LANES]);
+}
+
 /* ---- elements ---- */
 
 /* An element of a writable array: reads and writes when used. P is gp<T> or sp<T>, standing on it. It cannot be kept (auto x = a[i]):
@@ -231,10 +238,10 @@ template <class T> struct sp {
         inside();
         shade *s = home->shades + at;
         const uint64_t me = (uint64_t)now.thread, wrote = s->wrote, read = s->read;
-        if (__builtin_expect(wrote < now.begun || is_news(wrote, me) || is_news(read, me), 0))
-            shared_read_slow(s, home, at, me);
-        else
+        if (wrote >= now.begun && !is_news(wrote, me) && !is_news(read, me))
             s->read = now.stamp | me;
+        else if (wrote < now.begun || is_news(wrote, me) || !is_covered(read, me))
+            shared_read_slow(s, home, at, me);
         return home->cells[at];
     }
     value put(value v) const
