@@ -26,7 +26,7 @@ void cuda_read(void *host, const void *memory, size_t bytes);
 void cuda_zero(void *memory, size_t bytes);
 void cuda_act_zero(struct act *x, int64_t n);
 
-/* rows.cu */
+/* rows.cu, norm.cu, scatter.cu */
 void cuda_embed(struct act *y, const struct weight *table, const int32_t *ids, int32_t n, struct dropout drop);
 void cuda_embed_backward(const struct weight *table, const int32_t *ids, const struct act *dy, int32_t n, struct dropout drop);
 void cuda_gather(struct act *y, const struct act *x, const int32_t *index, int32_t n, int32_t d);

@@ -12,7 +12,7 @@
  *   fence()                what this thread has written is there for blocks that learn of it by an atomic
  *   thread_x(), block_x(), block_y(), block_z(), threads(), blocks_x(): indices as int; blocks are one-dimensional in threads, a multiple of 32, <= 1024
  *   load4(gp<const float or const real>, i) / store4(gp<..>, i, four): four neighbours at once, address i a multiple of 4 elements (f32: 16 bytes,
- *                            bf16: 8 bytes); load8 / store8 for two of them. struct four {float x, y, z, w}
+ *                            bf16: 8 bytes); load8 / store8 the same for eight (16 bytes). struct four {float x, y, z, w}, octet {float v[8]}
  *   LAUNCH(kernel, blocks, threads, cost, ...)   blocks = dim_of(x, y, z); host side. Template kernels: LAUNCH((kernel<A, B>), ...)
  * `real` is the activation element: bf16, or float with SEMINDEX_CUDA_F32 (the mode of exact comparison). to_float / to_real convert (nearest even).
  * Nothing else of CUDA is used in kernels: no dynamic shared memory (at most 48 KiB static), no recursion, no printf, no doubles in hot loops
@@ -24,6 +24,9 @@
 enum { WARP = 32 };
 struct four {
     float x, y, z, w;
+};
+struct octet {
+    float v[8];
 };
 
 #ifdef SEMINDEX_EMU
@@ -99,6 +102,32 @@ static __device__ __forceinline__ void store4(bf16 *p, int64_t i, four v)
 {
     const __nv_bfloat162 a = __floats2bfloat162_rn(v.x, v.y), b = __floats2bfloat162_rn(v.z, v.w);
     *reinterpret_cast<uint2 *>(p + i) = make_uint2(*reinterpret_cast<const uint32_t *>(&a), *reinterpret_cast<const uint32_t *>(&b));
+}
+static __device__ __forceinline__ octet load8(const float *p, int64_t i)
+{
+    const four a = load4(p, i), b = load4(p, i + 4);
+    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+static __device__ __forceinline__ octet load8(const bf16 *p, int64_t i)
+{
+    const uint4 v = *reinterpret_cast<const uint4 *>(p + i);
+    return {{__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u), __uint_as_float(v.y << 16), __uint_as_float(v.y & 0xffff0000u),
+             __uint_as_float(v.z << 16), __uint_as_float(v.z & 0xffff0000u), __uint_as_float(v.w << 16), __uint_as_float(v.w & 0xffff0000u)}};
+}
+static __device__ __forceinline__ void store8(float *p, int64_t i, const octet &x)
+{
+    store4(p, i, {x.v[0], x.v[1], x.v[2], x.v[3]});
+    store4(p, i + 4, {x.v[4], x.v[5], x.v[6], x.v[7]});
+}
+static __device__ __forceinline__ uint32_t two_bf16(float x, float y)
+{
+    const __nv_bfloat162 both = __floats2bfloat162_rn(x, y);
+    return *reinterpret_cast<const uint32_t *>(&both);
+}
+static __device__ __forceinline__ void store8(bf16 *p, int64_t i, const octet &x)
+{
+    *reinterpret_cast<uint4 *>(p + i) =
+        make_uint4(two_bf16(x.v[0], x.v[1]), two_bf16(x.v[2], x.v[3]), two_bf16(x.v[4], x.v[5]), two_bf16(x.v[6], x.v[7]));
 }
 cudaStream_t platform_stream(void); /* runtime.cu: the one stream, on a thread's first call also its device */
 static inline dim3 dim_of(int64_t x, int64_t y = 1, int64_t z = 1) { return dim3((unsigned)x, (unsigned)y, (unsigned)z); }

@@ -471,23 +471,23 @@ static inline four load4(gp<const emu::bf16> p, int64_t i) { return emu::load4_a
 static inline void store4(gp<float> p, int64_t i, four v) { emu::store4_at(p + i, v); }
 static inline void store4(gp<emu::bf16> p, int64_t i, four v) { emu::store4_at(p + i, v); }
 namespace emu {
-template <class T> inline eight load8_at(gp<const T> p)
+template <class T> inline octet load8_at(gp<const T> p)
 {
     must_align(p.p, 16);
     const four a = take4(p), b = take4(p + 4);
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
-template <class T> inline void store8_at(gp<T> p, const eight &x)
+template <class T> inline void store8_at(gp<T> p, const octet &x)
 {
     must_align(p.p, 16);
     give4<T>(p, {x.v[0], x.v[1], x.v[2], x.v[3]});
     give4<T>(p + 4, {x.v[4], x.v[5], x.v[6], x.v[7]});
 }
 }
-static inline eight load8(gp<const float> p, int64_t i) { return emu::load8_at(p + i); }
-static inline eight load8(gp<const emu::bf16> p, int64_t i) { return emu::load8_at(p + i); }
-static inline void store8(gp<float> p, int64_t i, const eight &x) { emu::store8_at(p + i, x); }
-static inline void store8(gp<emu::bf16> p, int64_t i, const eight &x) { emu::store8_at(p + i, x); }
+static inline octet load8(gp<const float> p, int64_t i) { return emu::load8_at(p + i); }
+static inline octet load8(gp<const emu::bf16> p, int64_t i) { return emu::load8_at(p + i); }
+static inline void store8(gp<float> p, int64_t i, const octet &x) { emu::store8_at(p + i, x); }
+static inline void store8(gp<emu::bf16> p, int64_t i, const octet &x) { emu::store8_at(p + i, x); }
 template <class T> inline four load4(sp<T> p, int64_t i)
 {
     emu::must_align(p.home->cells + p.at + i, 4 * sizeof(T));
