@@ -244,6 +244,7 @@ struct adamw {
 };
 
 struct recording; /* work put down once and replayed by a device */
+struct landing;   /* host memory that a device writes by itself */
 
 struct backend {
     const char *name;   /* "cpu" */
@@ -324,6 +325,16 @@ struct backend {
     struct recording *(*record_end)(void); /* NULL: the device refused; the ops have not run */
     void (*replay)(const struct recording *r);
     void (*record_free)(struct recording *r); /* NULL is fine */
+    size_t (*recording_bytes)(const struct recording *r); /* of the device's memory, about */
+
+    /* Reads that nobody waits for (NULL where has_host_memory): land begins to copy into a landing, from byte `at` on, what memory (activations,
+     * too, in the form they have there) holds when all calls so far have run; landed waits for the last land and returns the landing's bytes, which
+     * stay as they are until the next one. unpack makes f32 of activations that have landed. landed and unpack: any thread. */
+    struct landing *(*landing_open)(size_t bytes); /* NULL when memory is short */
+    void (*landing_close)(struct landing *l);      /* NULL is fine */
+    void (*land)(struct landing *l, size_t at, const void *memory, size_t bytes);
+    const void *(*landed)(struct landing *l);
+    void (*unpack)(float *y, const void *landed, int64_t n);
 
     /* A device that fails while it runs ends the process with exit code 70, after one line on standard error and this call (NULL: none). It is
      * made on the thread that met the fault, which must not call the backend again. NULL where nothing can fail. */

@@ -9,6 +9,13 @@
 
 static char device_name[96];
 
+static void unpack(float *y, const void *landed, int64_t n)
+{
+    const real *x = (const real *)landed;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = to_float(x[i]);
+}
+
 static const struct backend table = {
     .name = "cuda",
     .device = device_name,
@@ -60,6 +67,12 @@ static const struct backend table = {
     .record_end = platform_record_end,
     .replay = platform_replay,
     .record_free = platform_record_free,
+    .recording_bytes = platform_recording_bytes,
+    .landing_open = platform_landing_open,
+    .landing_close = platform_landing_close,
+    .land = platform_land,
+    .landed = platform_landed,
+    .unpack = unpack,
     .on_fault = platform_on_fault,
 };
 

@@ -1,8 +1,8 @@
 /* platform.h: what the kernels' host side needs of a device, and nothing else: memory, copies, one product, recordings, faults.
  *
  * Two implementations: kernels/cuda/runtime.cu + blas.cu (CUDA runtime, cuBLASLt) and kernels/emu/ (this processor, for tests and counting).
- * All work goes to one stream in the order of the calls; only platform_read and platform_wait wait for it. Everything below is called by one
- * thread at a time. After a fault on a running device nothing returns: the process says one line and ends (see platform_on_fault). */
+ * All work goes to one stream in the order of the calls; only platform_read, platform_wait and platform_landed wait for it. Everything below but
+ * platform_landed is called by one thread at a time. After a fault on a running device nothing returns: the process says one line and ends (see platform_on_fault). */
 #ifndef SEMINDEX_PLATFORM_H
 #define SEMINDEX_PLATFORM_H
 
@@ -23,6 +23,14 @@ void platform_read(void *host, const void *device, size_t bytes);  /* waits */
 void platform_copy(void *to, const void *from, size_t bytes);      /* device to device, no overlap */
 void platform_zero(void *device, size_t bytes);
 void platform_wait(void);
+
+/* Reads that nobody waits for: a landing is host memory that the device writes. platform_land begins to copy what `device` holds after the calls
+ * so far; platform_landed waits for the last platform_land and returns the landing's memory. */
+struct landing;
+struct landing *platform_landing_open(size_t bytes); /* NULL when there is no memory */
+void platform_landing_close(struct landing *l);      /* NULL is fine */
+void platform_land(struct landing *l, size_t at, const void *device, size_t bytes);
+const void *platform_landed(struct landing *l);
 
 /* The one scratch block, made at open and never moved: an op takes what it needs from its start; nothing in it lives longer than an op.
  * The CHECK inside fails when `bytes` is more than PLATFORM_SCRATCH. */
@@ -51,6 +59,7 @@ int platform_record_begin(void);
 struct recording *platform_record_end(void); /* NULL when the device refused */
 void platform_replay(const struct recording *r);
 void platform_record_free(struct recording *r);
+size_t platform_recording_bytes(const struct recording *r); /* of device memory, about */
 
 /* What happens before the process ends after a fault (exit code 70, EX_SOFTWARE): `handler` gets the one line. NULL = only standard error. */
 void platform_on_fault(void (*handler)(const char *line));

@@ -35,6 +35,14 @@ struct recording {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     struct platform_counts adds; /* what one replay counts */
+    size_t bytes;
+};
+enum { RECORDED_LAUNCH = 2048 }; /* bytes of device memory that a recorded launch takes at least */
+
+struct landing {
+    char *memory; /* pinned */
+    size_t bytes;
+    cudaEvent_t there;
 };
 
 /* ---- faults ---- */
@@ -273,6 +281,50 @@ void platform_read(void *host, const void *from, size_t bytes)
     }
 }
 
+struct landing *platform_landing_open(size_t bytes)
+{
+    struct landing *l = (struct landing *)calloc(1, sizeof *l);
+    CHECK(l && !device.recording);
+    platform_stream();
+    l->bytes = bytes;
+    RUN(cudaEventCreateWithFlags(&l->there, cudaEventDisableTiming | cudaEventBlockingSync));
+    const cudaError_t status = cudaHostAlloc((void **)&l->memory, bytes ? bytes : 1, cudaHostAllocDefault);
+    if (status == cudaSuccess)
+        return l;
+    cudaGetLastError(); /* an answer, as in platform_alloc */
+    platform_landing_close(l);
+    return NULL;
+}
+
+void platform_landing_close(struct landing *l)
+{
+    if (!l)
+        return;
+    CHECK(!device.recording);
+    if (l->memory) {
+        RUN(cudaStreamSynchronize(platform_stream())); /* something may still be on its way here */
+        RUN(cudaFreeHost(l->memory));
+    }
+    RUN(cudaEventDestroy(l->there));
+    free(l);
+}
+
+void platform_land(struct landing *l, size_t at, const void *from, size_t bytes)
+{
+    cudaStream_t stream = platform_stream();
+    CHECK(!device.recording && at <= l->bytes && bytes <= l->bytes - at);
+    if (bytes > 0)
+        RUN(cudaMemcpyAsync(l->memory + at, from, bytes, cudaMemcpyDeviceToHost, stream));
+    RUN(cudaEventRecord(l->there, stream));
+}
+
+const void *platform_landed(struct landing *l)
+{
+    platform_stream(); /* this thread's device */
+    RUN(cudaEventSynchronize(l->there));
+    return l->memory;
+}
+
 void platform_copy(void *to, const void *from, size_t bytes)
 {
     if (bytes > 0)
@@ -335,6 +387,14 @@ int platform_record_begin(void)
     return 0;
 }
 
+/* The driver takes its memory in large pieces, so the fall of what is free is seen at some recordings and not at others. */
+static size_t recorded_bytes(const struct recording *r, size_t free_before)
+{
+    const size_t least = (size_t)r->adds.launches * RECORDED_LAUNCH, free_now = platform_memory(NULL);
+    const size_t taken = free_before > free_now ? free_before - free_now : 0;
+    return taken > least ? taken : least;
+}
+
 struct recording *platform_record_end(void)
 {
     struct recording *r = (struct recording *)calloc(1, sizeof *r);
@@ -342,9 +402,13 @@ struct recording *platform_record_end(void)
     device.recording = false;
     r->adds = totals_less(device.totals, device.before);
     device.totals = device.before; /* put down is not run */
-    if (cudaStreamEndCapture(platform_stream(), &r->graph) == cudaSuccess && cudaGraphInstantiate(&r->exec, r->graph, 0) == cudaSuccess &&
-        cudaGraphUpload(r->exec, platform_stream()) == cudaSuccess)
-        return r;
+    if (cudaStreamEndCapture(platform_stream(), &r->graph) == cudaSuccess) {
+        const size_t before = platform_memory(NULL);
+        if (cudaGraphInstantiate(&r->exec, r->graph, 0) == cudaSuccess && cudaGraphUpload(r->exec, platform_stream()) == cudaSuccess) {
+            r->bytes = recorded_bytes(r, before);
+            return r;
+        }
+    }
     cudaGetLastError();
     platform_record_free(r);
     return NULL;
@@ -356,6 +420,11 @@ void platform_replay(const struct recording *r)
     device.totals.launches += r->adds.launches;
     device.totals.bytes += r->adds.bytes;
     device.totals.operations += r->adds.operations;
+}
+
+size_t platform_recording_bytes(const struct recording *r)
+{
+    return r->bytes;
 }
 
 void platform_record_free(struct recording *r)

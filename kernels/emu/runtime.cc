@@ -22,6 +22,11 @@ using emu::room;
 struct recording {
     std::vector<std::function<void()>> work;
 };
+enum { RECORDED_LAUNCH = 2048 }; /* bytes that one counts for, as on the device */
+
+struct landing {
+    std::vector<char> under_way, there; /* what lands is seen by those who waited */
+};
 
 static const size_t PAGE = 4096, MEMORY = (size_t)64 << 30;
 
@@ -143,6 +148,33 @@ void platform_read(void *host, const void *from, size_t bytes)
 
 void platform_wait(void)
 {
+}
+
+struct landing *platform_landing_open(size_t bytes)
+{
+    struct landing *l = new struct landing;
+    l->under_way.resize(bytes);
+    l->there.resize(bytes);
+    return l;
+}
+
+void platform_landing_close(struct landing *l)
+{
+    delete l;
+}
+
+void platform_land(struct landing *l, size_t at, const void *from, size_t bytes)
+{
+    CHECK(!device.recording && at <= l->under_way.size() && bytes <= l->under_way.size() - at);
+    emu::watch_span(from, bytes, "platform_land");
+    if (bytes > 0 && !device.record_only)
+        memcpy(l->under_way.data() + at, from, bytes);
+}
+
+const void *platform_landed(struct landing *l)
+{
+    l->there = l->under_way;
+    return l->there.data();
 }
 
 void *platform_scratch(size_t bytes)
@@ -307,6 +339,11 @@ void platform_replay(const struct recording *r)
     CHECK(!device.recording);
     for (const auto &work : r->work)
         work();
+}
+
+size_t platform_recording_bytes(const struct recording *r)
+{
+    return r->work.size() * RECORDED_LAUNCH;
 }
 
 void platform_record_free(struct recording *r)
