@@ -301,7 +301,7 @@ struct backend {
      * out[position * capacity + r] = r; r < n. out and in are different tables; in and parent are not read at position 0. */
     void (*ancestors)(int32_t *out, const int32_t *in, const int32_t *parent, int32_t n, int32_t position, int32_t capacity);
     void (*hint_attention)(const struct hint_attention *a);
-    void (*hint_attention_backward)(const struct hint_attention *a, const struct hint_attention_grad *g);
+    void (*hint_attention_backward)(const struct hint_attention *a, const struct hint_attention_grad *g); /* reads a->out and a->lse, too */
 
     /* losses, quantiser, clustering */
     void (*head_loss)(const struct head_loss *a);
