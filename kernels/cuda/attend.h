@@ -6,9 +6,9 @@
  * offset is a row of its own, number `count`, which the backward pass sets to zero.
  *
  * Two paths. Tiles (bf16, heads up to 128 wide): 16 own tokens to a warp, the other side staged in shared memory, products by wmma. A
- * fragment's layout is the device's secret; to meet its elements one by one, a fragment of a matrix that holds its own coordinates is loaded
- * first (find_where). Plain (F32, wider heads): one warp a token, one lane a token of the other side. Both take bias and causal mask as one
- * number by distance. */
+ * fragment's layout is the device's secret; to meet its elements one by one, a fragment of a matrix that holds its own coordinates is
+ * loaded first (find_where). Plain (F32, wider heads): one warp a token, one lane a token of the other side. Both take bias and causal
+ * mask as one number by distance. */
 #ifndef SEMINDEX_ATTEND_H
 #define SEMINDEX_ATTEND_H
 
@@ -201,27 +201,27 @@ DEVICE void put_columns(gp<real> to, int64_t at, int32_t first, int32_t width, c
 
 #ifndef SEMINDEX_CUDA_F32
 
-namespace {
+namespace { /* eight neighbours on their way, as they are */
 #ifdef SEMINDEX_EMU
-struct eight {
+struct packet {
     bf16 x[8];
 };
 #else
-struct eight {
+struct packet {
     uint4 x;
 };
 #endif
 }
 #ifdef SEMINDEX_EMU
-DEVICE eight no_eight() { return {}; }
-DEVICE eight load_eight(gp<const bf16> p, int64_t at)
+DEVICE packet no_packet() { return {}; }
+DEVICE packet load_packet(gp<const bf16> p, int64_t at)
 {
-    eight y;
+    packet y;
     for (int i = 0; i < 8; i++)
         y.x[i] = p[at + i];
     return y;
 }
-DEVICE void put_eight(sp<bf16> to, int at, const eight &y)
+DEVICE void put_packet(sp<bf16> to, int at, const packet &y)
 {
     for (int i = 0; i < 8; i++)
         to[at + i] = y.x[i];
@@ -236,9 +236,9 @@ DEVICE void put_four(sp<bf16> to, int at, const float *x)
         to[at + i] = to_real<bf16>(x[i]);
 }
 #else
-DEVICE eight no_eight() { return {make_uint4(0, 0, 0, 0)}; }
-DEVICE eight load_eight(const bf16 *p, int64_t at) { return {*reinterpret_cast<const uint4 *>(p + at)}; }
-DEVICE void put_eight(bf16 *to, int at, const eight &y) { *reinterpret_cast<uint4 *>(to + at) = y.x; }
+DEVICE packet no_packet() { return {make_uint4(0, 0, 0, 0)}; }
+DEVICE packet load_packet(const bf16 *p, int64_t at) { return {*reinterpret_cast<const uint4 *>(p + at)}; }
+DEVICE void put_packet(bf16 *to, int at, const packet &y) { *reinterpret_cast<uint4 *>(to + at) = y.x; }
 DEVICE four take_four(float *from, int at) { return load4(from, at); }
 DEVICE void put_four(bf16 *to, int at, const float *x) { store4(to, at, {x[0], x[1], x[2], x[3]}); }
 #endif
@@ -261,7 +261,7 @@ struct source { /* tokens of a head: element `at` on, `stride` apart; 0 beyond t
 /* One thread's share of ROWS x W elements on their way to shared memory; used where eight can be loaded at once. */
 template <int ROWS, int W, int THREADS> struct parcel {
     static constexpr int ALL = ROWS * W / 8, EACH = (ALL + THREADS - 1) / THREADS;
-    eight x[EACH];
+    packet x[EACH];
 };
 }
 template <int ROWS, int W, int THREADS> DEVICE void fetch(parcel<ROWS, W, THREADS> &y, const source &s)
@@ -270,7 +270,7 @@ template <int ROWS, int W, int THREADS> DEVICE void fetch(parcel<ROWS, W, THREAD
     for (int i = 0; s.wide && i < y.EACH; i++) {
         const int n = thread_x() + i * THREADS, row = n / (W / 8), c = n % (W / 8) * 8;
         if (n < y.ALL)
-            y.x[i] = row < s.rows && c < s.width ? load_eight(s.from, s.at + (int64_t)row * s.stride + c) : no_eight();
+            y.x[i] = row < s.rows && c < s.width ? load_packet(s.from, s.at + (int64_t)row * s.stride + c) : no_packet();
     }
 }
 /* One by one, where eight cannot be loaded at once. */
@@ -288,7 +288,7 @@ template <int ROWS, int W, int THREADS> DEVICE void deliver(sp<bf16> to, const p
     for (int i = 0; s.wide && i < y.EACH; i++) {
         const int n = thread_x() + i * THREADS;
         if (n < y.ALL)
-            put_eight(to, n / (W / 8) * PITCH(W) + n % (W / 8) * 8, y.x[i]);
+            put_packet(to, n / (W / 8) * PITCH(W) + n % (W / 8) * 8, y.x[i]);
     }
     if (!s.wide)
         copy_narrow<ROWS, W, THREADS>(to, s);
@@ -299,7 +299,8 @@ template <int ROWS, int W, int THREADS> DEVICE void stage(sp<bf16> to, const sou
     FOUR_BY_FOUR
     for (int n = thread_x(); s.wide && n < ROWS * W / 8; n += THREADS) {
         const int row = n / (W / 8), c = n % (W / 8) * 8;
-        put_eight(to, row * PITCH(W) + c, row < s.rows && c < s.width ? load_eight(s.from, s.at + (int64_t)row * s.stride + c) : no_eight());
+        const bool live = row < s.rows && c < s.width;
+        put_packet(to, row * PITCH(W) + c, live ? load_packet(s.from, s.at + (int64_t)row * s.stride + c) : no_packet());
     }
     if (!s.wide)
         copy_narrow<ROWS, W, THREADS>(to, s);

@@ -1,14 +1,15 @@
 /* attention.cu: attention over packed rows, forward.
  *
- * A block has 64 queries of one head, sixteen to a warp, and walks over its row's keys in tiles: scores by wmma into shared memory, the online
- * softmax there (two lanes a query), probabilities back as bf16, values by wmma into sums that stay in registers. While a tile is worked on,
- * the next one is already on its way into registers. A row's keys and values are so read once for all queries of a block: at decode time the
- * beams of a request are one block's queries, and no beam reads anything for itself.
+ * A block has 64 queries of one head, sixteen to a warp, and walks over its row's keys in tiles: scores by wmma into shared memory, the
+ * online softmax there (two lanes a query), probabilities back as bf16, values by wmma into sums that stay in registers. While a tile is
+ * worked on, the next one is already on its way into registers. A row's keys and values are so read once for all queries of a block: at
+ * decode time the beams of a request are one block's queries, and no beam reads anything for itself.
  *
  * A search of one request with a long history has twelve such blocks for the whole device, each walking over all keys. There the keys are
- * split over blocks, each of which leaves unnormalised sums behind; the last one to arrive puts them together, in the order of the parts, so
- * that it is still one launch and the bits do not depend on who came last. The counters of arrivals are made at the first call and are zero
- * between launches. It pays from 256 keys on: 16 tiles one after the other cost some 13 us, eight parts and their sum some 4 us.
+ * split over blocks, each of which leaves unnormalised sums behind; the last one to arrive puts them together, in the order of the parts,
+ * so that it is still one launch and the bits do not depend on who came last. The counters of arrivals are made at the first call and are
+ * zero between launches. It is reckoned to pay from 256 keys on: a block waits for memory
+ * at every tile, so eight parts take about a quarter of the time of 32 tiles in a row, the sum of the parts included.
  *
  * F32 and heads wider than 128 take the plain path: one warp a query, scores made twice (once for the softmax, once for the values). */
 #include "attend.h"

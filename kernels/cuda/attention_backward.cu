@@ -1,12 +1,13 @@
 /* attention_backward.cu: the gradient of attention.cu, with the scores computed again.
  *
- * P = exp(score - lse); dP = dO V^T; dS = P (keep dP - delta), delta_i = dO_i . O_i; dQ = dS K, dK = dS^T Q, dV = (keep P)^T dO. Nothing is
- * added by several blocks: one launch has a block for each tile of queries, which walks over the keys and owns its rows of dQ (and leaves delta
- * behind), a second one a block for each tile of keys, which walks over the queries and owns its rows of dK and dV. Scores and dP of a pair of
- * tiles are fragments of the same shape, so dS is made element by element in registers and only dS, as bf16, goes through shared memory.
+ * P = exp(score - lse); dP = dO V^T; dS = P (keep dP - delta), delta_i = dO_i . O_i; dQ = dS K, dK = dS^T Q, dV = (keep P)^T dO. Nothing
+ * is added by several blocks: one launch has a block for each tile of queries, which walks over the keys and owns its rows of dQ (and
+ * leaves delta behind), a second one a block for each tile of keys, which walks over the queries and owns its rows of dK and dV. Scores
+ * and dP of a pair of tiles are fragments of the same shape, so dS is made element by element in registers and only dS, as bf16, goes
+ * through shared memory.
  *
- * The bias gradient is the sum of dS by bucket. A warp adds the diagonals of its tile, then neighbouring diagonals of one bucket, into bins of
- * its own; a block writes its warps' sum, a third launch adds the blocks, in order. Tokens beyond the last row get zeros. */
+ * The bias gradient is the sum of dS by bucket. A warp adds the diagonals of its tile, then neighbouring diagonals of one bucket, into
+ * bins of its own; a block writes its warps' sum, a third launch adds the blocks, in order. Tokens beyond the last row get zeros. */
 #include "attend.h"
 
 enum { TILE = 16 * ATTEND_WARPS, OTHER = 32 };
@@ -184,7 +185,8 @@ enum { WIDE_BLOCKS = 2 }; /* three would not fit without spilling */
 enum { WIDE_BLOCKS = 3 };
 #endif
 template <int W> struct shape { /* of a block */
-    static constexpr int WARPS = W > 64 ? 2 : 4, OWN = 16 * WARPS, THREADS = WARPS * WARP, RESIDENT_BLOCKS = W > 64 ? 4 : W > 32 ? WIDE_BLOCKS : 3;
+    static constexpr int WARPS = W > 64 ? 2 : 4, OWN = 16 * WARPS, THREADS = WARPS * WARP;
+    static constexpr int RESIDENT_BLOCKS = W > 64 ? 4 : W > 32 ? WIDE_BLOCKS : 3;
     static constexpr bool AHEAD = W <= 64; /* the next tile is fetched while this one is worked on; else there are no registers for it */
 };
 template <int W> struct coming {
@@ -499,8 +501,8 @@ static __global__ void RESIDENT(shape<W>::THREADS, shape<W>::RESIDENT_BLOCKS) ti
     SHARED(bf16, pairs, 2 * shape::OWN * PITCH(OTHER));
     SHARED(float, facts, shape::OWN + 3 * OTHER);
     SHARED(float, patch, shape::OWN * PITCH(16));
-    const rooms r = {own + 0, own + shape::OWN * PITCH(W), other + 0, other + OTHER * PITCH(W), pairs + 0, pairs + shape::OWN * PITCH(OTHER),
-                     facts + 2 * OTHER, facts + 0, facts + OTHER, patch + 0, patch + 0};
+    const rooms r = {own + 0, own + shape::OWN * PITCH(W), other + 0, other + OTHER * PITCH(W), pairs + 0,
+                     pairs + shape::OWN * PITCH(OTHER), facts + 2 * OTHER, facts + 0, facts + OTHER, patch + 0, patch + 0};
     const span s = find_span(a, a.k_offsets, a.k_total, shape::OWN, block_x());
     const int32_t warp = thread_x() / WARP, column = block_y() * a.width, token = s.token + warp * 16;
     clear_tokens(g.dk, s.token, s.tail, a.k_stride, column, a.width);

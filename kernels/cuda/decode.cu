@@ -6,7 +6,8 @@
  * once and a dot product ends with three shuffles. A chunk of 32 positions keeps one score in each lane; every search of ours fits into one
  * chunk, and a longer cache has its scores computed once more for each window of 64 columns of the output.
  *
- * Rows beyond the live beams may hold anything: their parents are brought into range here, so that a table never points outside its page. */
+ * Rows beyond the live beams may hold anything: their parents are brought into range here, so that a table never points outside its
+ * page. */
 #include "cuda.h"
 
 enum { DECODE_WARPS = 4, GROUP = 8, GROUPS = WARP / GROUP, WINDOW = 8 * GROUP };
@@ -60,7 +61,8 @@ DEVICE void store_columns(const decode &d, gp<real> to, int64_t at, int32_t c, c
 }
 
 /* Columns of the key or value of position p, cached in row `from`; the newest is not read from the cache. */
-DEVICE lane8 past_columns(const decode &d, const decode_row &r, gp<const real> fresh, gp<const real> cache, int32_t p, int32_t from, int32_t c)
+DEVICE lane8 past_columns(const decode &d, const decode_row &r, gp<const real> fresh, gp<const real> cache, int32_t p, int32_t from,
+                          int32_t c)
 {
     if (p == d.position)
         return load_columns(d, fresh, (int64_t)r.row * d.kv_stride + r.head * d.width, c);
@@ -227,6 +229,7 @@ void cuda_ancestors(int32_t *out, const int32_t *in, const int32_t *parent, int3
     if (n == 0)
         return;
     const double cells = (double)n * (2 * position + 1) + (position > 0 ? n : 0);
-    LAUNCH((ancestors_kernel), dim_of(blocks_for(n, ANCESTOR_THREADS), position + 1), ANCESTOR_THREADS, (cost{cells * sizeof(int32_t), 0.0}),
-           out, in, parent, n, position, capacity);
+    const struct cost cost = {cells * sizeof(int32_t), 0.0};
+    LAUNCH((ancestors_kernel), dim_of(blocks_for(n, ANCESTOR_THREADS), position + 1), ANCESTOR_THREADS, cost, out, in, parent, n, position,
+           capacity);
 }

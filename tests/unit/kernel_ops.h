@@ -290,7 +290,7 @@ static void attention_backward(struct job *j)
     struct attention a = attention_of(j);
     struct attention_grad g = {j->dout_act[0], j->din_act[0], j->din_act[1], j->din_act[2], j->s[4] & 1 ? j->din_mem[3] : NULL};
     for (int i = 0; i < 3 && (!(j->s[4] & 8) || j->be->has_host_memory); i++)
-        j->be->act_zero(j->din_act[i], j->in_size[i]); /* columns between the strides, and on the cpu tokens beyond the rows, are nobody's */
+        j->be->act_zero(j->din_act[i], j->in_size[i]); /* columns between strides, and on the cpu tokens beyond rows, are nobody's */
     j->be->attention_backward(&a, &g);
 }
 
@@ -325,8 +325,8 @@ static struct decode_attention decode_of(const struct job *j)
 {
     int32_t n = j->s[0], width = j->s[1] * j->s[2];
     return (struct decode_attention){j->s[1], j->s[2], n, j->s[3], n + 2, j->in_act[0], j->be->act_at(j->in_act[0], width),
-                                     j->be->act_at(j->in_act[0], 2 * width), decode_stride(j), decode_stride(j), j->out_act[1], j->out_act[2],
-                                     j->ints[j->s[3] % 2], j->in_mem[3], 32, 128, j->out_act[0]};
+                                     j->be->act_at(j->in_act[0], 2 * width), decode_stride(j), decode_stride(j),
+                                     j->out_act[1], j->out_act[2], j->ints[j->s[3] % 2], j->in_mem[3], 32, 128, j->out_act[0]};
 }
 /* The caches as the op leaves them: page `position` holds the new keys and values of rows 0..n-1. */
 static void decode_caches(struct job *j, const struct decode_attention *a)
@@ -664,8 +664,8 @@ static const struct op ops[] = {
     {"attention", "aaaM", "am", attention_size, attention_reference, attention_forward, attention_backward, false,
      {{0, 0, 1, 1, 5, 0}, {1, 1, 3, 8, 5, 0}, {2, 2, 2, 16, 3, 0}, {2, 2, 5, 7, 7, 10}, {3, 3, 1, 5, 5, 0}, {5, 5, 2, 24, 3, 20},
       {4, 4, 2, 8, 5, 0}, {6, 2, 2, 17, 0, 0}, {2, 6, 4, 32, 0, 10}, {7, 7, 1, 64, 2, 0}, {2, 5, 1, 4, 0, 0},
-      {5, 5, 2, 64, 13, 10}, {2, 2, 3, 32, 27, 0}, {5, 5, 1, 128, 13, 20}, {3, 3, 1, 16, 11, 10}, {6, 3, 2, 64, 24, 0}, {6, 3, 1, 72, 13, 10},
-      {7, 7, 2, 64, 8, 0}, {2, 2, 1, 136, 29, 10}}},
+      {5, 5, 2, 64, 13, 10}, {2, 2, 3, 32, 27, 0}, {5, 5, 1, 128, 13, 20}, {3, 3, 1, 16, 11, 10}, {6, 3, 2, 64, 24, 0},
+      {6, 3, 1, 72, 13, 10}, {7, 7, 2, 64, 8, 0}, {2, 2, 1, 136, 29, 10}}},
     {"decode_attention", "aaam", "aaa", decode_size, decode_reference, decode_forward, NULL, false,
      {{1, 1, 1, 0}, {31, 3, 8, 1}, {33, 2, 31, 4}, {40, 12, 16, 20}, {5, 2, 72, 40}, {7, 1, 67, 33}}},
     {"hint_attention", "aaaM", "am", hint_size, hint_reference, hint_forward, hint_backward, false,
