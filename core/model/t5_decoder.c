@@ -13,7 +13,7 @@ void t5_decode(struct t5 *m, struct t5_work *w, const struct t5_batch *b, uint64
 {
     struct t5_side *side = &w->decoder;
     const struct t5_stack *s = &m->decoder;
-    t5_side_load(m, side, b, w->limits.decoder_tokens, w->limits.rows);
+    t5_side_load(m, side, b, b->offsets[b->count], w->limits.decoder_tokens, w->limits.rows);
     CHECK(side->rows.count == w->encoder.rows.count);
     side->seed = dropout_seed ? mix64(dropout_seed, STACK_DECODER) : 0;
     const struct t5_pass p = t5_pass_of(m, w, side);

@@ -7,11 +7,23 @@
 
 enum { STACK_ENCODER = 1 };
 
+void t5_encode_load(struct t5 *m, struct t5_work *w, const struct t5_batch *b, int32_t tokens, int32_t longest)
+{
+    t5_side_load(m, &w->encoder, b, tokens, w->limits.encoder_tokens, w->limits.rows);
+    CHECK(longest >= w->encoder.rows.longest);
+    w->encoder.rows.longest = longest;
+}
+
 void t5_encode(struct t5 *m, struct t5_work *w, const struct t5_batch *b, uint64_t dropout_seed)
+{
+    t5_side_load(m, &w->encoder, b, b->offsets[b->count], w->limits.encoder_tokens, w->limits.rows);
+    t5_encode_run(m, w, dropout_seed);
+}
+
+void t5_encode_run(struct t5 *m, struct t5_work *w, uint64_t dropout_seed)
 {
     struct t5_side *side = &w->encoder;
     const struct t5_stack *s = &m->encoder;
-    t5_side_load(m, side, b, w->limits.encoder_tokens, w->limits.rows);
     side->seed = dropout_seed ? mix64(dropout_seed, STACK_ENCODER) : 0;
     w->cross_grad = false;
     const struct t5_pass p = t5_pass_of(m, w, side);

@@ -130,7 +130,8 @@ void t5_self_backward(const struct t5_pass *p, const struct t5_stack *s, const s
 void t5_cross_backward(const struct t5_pass *p, const struct t5_layer *l, const struct t5_acts *a, int32_t layer);
 void t5_ff_backward(const struct t5_pass *p, const struct t5_layer *l, const struct t5_acts *a, int32_t layer);
 
-/* Checks a batch against the limits and copies it to the backend; CHECKs, as callers have validated what users sent. */
-void t5_side_load(const struct t5 *m, struct t5_side *side, const struct t5_batch *b, int32_t most_tokens, int32_t most_rows);
+/* Checks a batch against the limits and copies it to the backend; CHECKs, as callers have validated what users sent. tokens: of b->tokens, at
+ * least those that the rows have. */
+void t5_side_load(const struct t5 *m, struct t5_side *side, const struct t5_batch *b, int32_t tokens, int32_t most_tokens, int32_t most_rows);
 
 #endif

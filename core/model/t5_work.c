@@ -203,18 +203,18 @@ void t5_work_free(struct t5_work *w)
 
 /* ---- batches ---- */
 
-void t5_side_load(const struct t5 *m, struct t5_side *side, const struct t5_batch *b, int32_t most_tokens, int32_t most_rows)
+void t5_side_load(const struct t5 *m, struct t5_side *side, const struct t5_batch *b, int32_t tokens, int32_t most_tokens, int32_t most_rows)
 {
-    int32_t total = b->offsets[b->count], longest = 0;
-    CHECK(b->count >= 0 && b->count <= most_rows && b->offsets[0] == 0 && total <= most_tokens);
+    int32_t longest = 0;
+    CHECK(b->count >= 0 && b->count <= most_rows && b->offsets[0] == 0 && b->offsets[b->count] <= tokens && tokens <= most_tokens);
     for (int32_t i = 0; i < b->count; i++) {
         int32_t length = b->offsets[i + 1] - b->offsets[i];
         CHECK(length >= 0);
         longest = most(longest, length);
     }
-    for (int32_t i = 0; i < total; i++)
+    for (int32_t i = 0; i < tokens; i++)
         CHECK(b->tokens[i] >= 0 && b->tokens[i] < m->config.vocab + m->config.codes);
-    m->be->write(side->tokens, b->tokens, (size_t)total * sizeof(int32_t));
+    m->be->write(side->tokens, b->tokens, (size_t)tokens * sizeof(int32_t));
     m->be->write(side->offsets, b->offsets, ((size_t)b->count + 1) * sizeof(int32_t));
-    side->rows = (struct rows){.count = b->count, .total = total, .longest = longest, .offsets = side->offsets};
+    side->rows = (struct rows){.count = b->count, .total = tokens, .longest = longest, .offsets = side->offsets};
 }

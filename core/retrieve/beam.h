@@ -17,7 +17,10 @@ struct beam_limits {
 struct beam; /* one owner at a time */
 /* For a task model whose code rows lie as `layout` says (layout->positions = levels of the tries to come; layout is copied). */
 struct beam *beam_init(struct t5 *m, const struct code_layout *layout, const struct beam_limits *l, struct err *e);
-void beam_free(struct beam *b);
+/* Another set of results over the same memory of the backend: what a search found is read while the twin's runs. Searches of twins follow one
+ * another. NULL with a reason. Freed as the first is, in any order. */
+struct beam *beam_twin(struct beam *of, struct err *e);
+void beam_free(struct beam *b); /* NULL is fine */
 
 struct beam_search {
     const struct trie_view *trie;   /* in host memory: trie_view_of */
@@ -31,6 +34,15 @@ struct beam_search {
 /* Searches for every row of the last t5_encode of `work` (made with beam_rows >= requests * width and positions >= levels). 0, or -1 when stop
  * said so: results are then undefined. */
 int beam_run(struct beam *b, struct t5_work *work, const struct beam_search *s);
+
+/* The same in parts. load: before t5_encode_run or behind it; of the rows that were loaded only the first `live` are requests, the others find
+ * nothing (all are live where has_host_memory). positions: ops alone, which may be recorded; a recording serves searches of equal rows,
+ * width and keep_states, if `placed` has the same resident view. send: begins to read the results. receive: waits for them; any thread where
+ * there are landings, and until then the same s. */
+void beam_load(struct beam *b, struct t5_work *work, const struct beam_search *s, int32_t live);
+int beam_positions(struct beam *b, struct t5_work *work, const struct beam_search *s);
+void beam_send(struct beam *b, const struct beam_search *s);
+void beam_receive(struct beam *b, const struct beam_search *s);
 
 struct beam_hit {
     uint32_t leaf;     /* node of the last level */

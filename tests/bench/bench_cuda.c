@@ -5,9 +5,8 @@
  *
  * Random weights (by a seed), so the results mean nothing, but they are looked at before a clock starts: hits are whole, in order, finite and
  * the same bits in a second run; a loss is finite; centroids of some points are the nearest by a sum in double. A search is timed in two ways:
- * `calls`, as a worker that calls op after op (t5_encode, beam_run); `graph`, the same calls recorded once and replayed, as a device that has
- * recordings does it. For the recording the table's write and read are left out: tokens, offsets and results lie where the run before put
- * them, so a replay is the search less its copies. Every timed run ends with a read, so no work is left behind. achieved = the median, ratio =
+ * `calls`, as a worker that calls op after op (t5_encode, beam_run); `graph`, the same ops recorded once and replayed, as a device that has
+ * recordings does it: the batch is loaded and its results are received as in a search. Every timed run ends with a read, so no work is left behind. achieved = the median, ratio =
  * achieved / floor; the floor is that of the design's table (one H200), the same on any device. */
 #include "bench_ops.h"
 #include <math.h>
@@ -19,20 +18,7 @@ enum { WARM = 3, RUNS_LEAST = 7, RUNS_MOST = 200, SEED = 5 };
 static const double timed_s = 2;
 
 static const struct backend *device;
-static bool silent; /* write and read do nothing */
 static int32_t wrong;
-
-static void on_write(void *memory, const void *host, size_t bytes)
-{
-    if (!silent)
-        device->write(memory, host, bytes);
-}
-
-static void on_read(void *host, const void *memory, size_t bytes)
-{
-    if (!silent)
-        device->read(host, memory, bytes);
-}
 
 static double now_s(void)
 {
@@ -98,11 +84,21 @@ static void run_search(const struct work *w)
     CHECK(beam_run(s->beam, s->work, &search) == 0);
 }
 
+static void load_search(const struct base_search *s, const struct beam_search *search)
+{
+    const struct t5_batch batch = {s->rows, s->tokens, s->offsets};
+    t5_encode_load(s->b->model, s->work, &batch, s->offsets[s->rows], s->offsets[1]);
+    beam_load(s->beam, s->work, search, s->rows);
+}
+
 static void run_replay(const struct work *w)
 {
-    float word;
+    const struct base_search *s = w->search;
+    const struct beam_search search = {.trie = trie_view_of(s->b->trie), .placed = s->b->placed, .width = WIDTH};
+    load_search(s, &search);
     device->replay(w->recording);
-    device->read(&word, t5_master(w->search->b->model), sizeof word);
+    beam_send(s->beam, &search);
+    beam_receive(s->beam, &search);
 }
 
 /* All hits of the last search, or NULL when they are not whole. */
@@ -135,22 +131,27 @@ static bool same_hits(const struct base_search *s, const struct beam_hit *before
     return same;
 }
 
-/* Replays over fresh results what was recorded; the results' read is the search's own, left silent in the recording. */
-static void time_recorded(struct work *w)
+/* Records the ops of the search that ran last, replays them and looks whether the hits are the same. */
+static void time_recorded(struct work *w, const struct beam_hit *before)
 {
-    silent = true;
+    struct base_search *s = w->search;
+    const struct beam_search search = {.trie = trie_view_of(s->b->trie), .placed = s->b->placed, .width = WIDTH};
+    load_search(s, &search);
     if (device->record_begin() != 0) {
-        silent = false;
         check(w->c, "the device refuses to record", false);
         return;
     }
-    run_search(w);
+    t5_encode_run(s->b->model, s->work, 0);
+    CHECK(beam_positions(s->beam, s->work, &search) == 0);
     struct recording *r = device->record_end();
-    silent = false;
     check(w->c, "the device refuses the recording", r != NULL);
     w->recording = r;
-    if (r)
+    if (r) {
+        run_replay(w);
+        check(w->c, "the replayed search gives other bits", same_hits(s, before));
         time_work(w, "graph", run_replay);
+        printf("case=%s recording=%.2f MiB\n", w->c->key, (double)device->recording_bytes(r) / 0x1p20);
+    }
     device->record_free(r);
 }
 
@@ -169,7 +170,7 @@ static void search_case(const struct base_case *c, struct base_model *b)
     check(c, "the same search gives other bits", same_hits(&s, before));
     time_work(&w, "calls", run_search);
     if (device->record_begin)
-        time_recorded(&w);
+        time_recorded(&w, before);
     free(before);
     base_search_close(&s);
 }
@@ -366,10 +367,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_cuda: %s\n", argc == 1 ? message : "usage: bench_cuda [--device NAME] [--cases KEY,KEY]");
         return 2;
     }
-    struct backend table = *device;
-    table.write = on_write;
-    table.read = on_read;
     printf("device: %s\n", device->device);
-    run_cases(&table, list);
+    run_cases(device, list);
     return wrong > 0;
 }

@@ -108,6 +108,12 @@ static void on_read(void *host, const void *memory, size_t bytes)
     cuda->read(host, memory, bytes);
 }
 
+static void on_land(struct landing *l, size_t at, const void *memory, size_t bytes)
+{
+    now->reads++;
+    cuda->land(l, at, memory, bytes);
+}
+
 static struct backend traced_table(void)
 {
     struct backend t = *cuda;
@@ -118,6 +124,7 @@ static struct backend traced_table(void)
     t.sum_squares = on_sum_squares;
     t.write = on_write;
     t.read = on_read;
+    t.land = on_land;
     return t;
 }
 
