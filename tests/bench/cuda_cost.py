@@ -169,9 +169,13 @@ def resources(nvcc, arch, jobs, launched):
                 k["file"] = path
             kernels += found
     demangle(kernels)
+    named = {k["name"] for k in kernels} & set(launched)
+    vague = {base_name(name): t for name, t in launched.items() if name not in named}
+    for name, t in launched.items():
+        threads[base_name(name)] = max(threads.get(base_name(name), 0), t)
     for k in kernels:
-        k["threads"] = launched.get(k["base"]) or threads.get(k["base"])
-        k["hot"] = k["base"] in launched
+        k["hot"] = k["name"] in named or k["base"] in vague
+        k["threads"] = launched.get(k["name"]) or vague.get(k["base"]) or threads.get(k["base"])
         if k["threads"]:
             k["blocks_on_a_processor"], k["occupancy"], k["bound"] = occupancy(k["registers"], k["shared"], k["threads"])
     return kernels
@@ -179,7 +183,7 @@ def resources(nvcc, arch, jobs, launched):
 
 def print_resources(say, kernels, arch):
     say(f"\nkernels, nvcc --resource-usage for {arch}; * = launched by a case above (hot)")
-    say(f"  {'kernel':<40} {'registers':>9} {'shared':>7} {'spilled':>8} {'threads':>8} {'blocks':>7} {'occupancy':>10}  bound by")
+    say(f"  {'kernel':<44} {'registers':>9} {'shared':>7} {'spilled':>8} {'threads':>8} {'blocks':>7} {'occupancy':>10}  bound by")
     for k in sorted(kernels, key=lambda k: (not k["hot"], k["file"], k["name"])):
         name = ("* " if k["hot"] else "  ") + k["name"]
         spilled = k["spill_stores"] + k["spill_loads"]
@@ -187,7 +191,7 @@ def print_resources(say, kernels, arch):
             tail = f"{k['threads']:>8} {k['blocks_on_a_processor']:>7} {100 * k['occupancy']:>8.0f} %  {k['bound']}"
         else:
             tail = f"{'?':>8}"
-        say(f"  {name:<40} {k['registers']:>9} {k['shared']:>7} {spilled:>8} {tail}")
+        say(f"  {name:<44} {k['registers']:>9} {k['shared']:>7} {spilled:>8} {tail}")
     hot = [k for k in kernels if k["hot"] and k["spill_stores"] + k["spill_loads"]]
     cold = [k for k in kernels if not k["hot"] and k["spill_stores"] + k["spill_loads"]]
     say(f"  {'FAIL' if hot else 'ok  '} hot kernels that spill: {len(hot)}, at most 0; others: {len(cold)} of {len(kernels)} kernels in all")
@@ -233,7 +237,7 @@ def main():
     launched = {}
     for case in facts["cases"]:
         for k in case["kernels"]:
-            launched[base_name(k["name"])] = max(launched.get(base_name(k["name"]), 0), k["threads"])
+            launched[k["name"]] = max(launched.get(k["name"], 0), k["threads"])
     spilling = 0
     if o.nvcc:
         facts["resources"] = resources(o.nvcc, o.arch, o.jobs, launched)
