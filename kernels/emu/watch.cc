@@ -29,7 +29,7 @@ struct release {
     bool done, several;
 };
 
-static std::vector<room *> rooms;
+static auto &rooms = *new std::vector<room *>; /* by address; some, such as bucket tables, live until the process ends */
 static std::vector<release> releases; /* of this launch's blocks; only at level full */
 static struct {
     uint32_t number;   /* of the launch, 24 bits */
