@@ -1,7 +1,7 @@
 /* linear.cu: y = alpha x . w^T and its gradients, as products of the platform.
  *
- * A weight's native form is its f32 master rounded to `real`, renewed by weight_refresh in one pass; in F32 mode the master itself serves and
- * nothing is copied. Gradients of weights are summed into f32: dw += dy^T x is one product that accumulates. */
+ * A weight's native form is its f32 master rounded to `real`, renewed by weight_refresh in one pass; in F32 mode the master itself serves
+ * and nothing is copied. Gradients of weights are summed into f32: dw += dy^T x is one product that accumulates. */
 #include "wide.h"
 
 template <bool VECTOR> static __global__ void round_kernel(gp<real> y, gp<const float> x, int64_t n)
@@ -46,8 +46,8 @@ void cuda_linear(struct act *y, const struct act *x, const struct weight *w, int
 {
     if (n <= 0)
         return;
-    const struct gemm g = {.ta = false, .tb = true, .m = n, .n = w->rows, .k = w->cols, .alpha = alpha, .a = act_data(x), .b = weight_data(w),
-                           .lda = w->cols, .ldb = w->cols, .c = act_data(y), .ldc = w->rows, .c_f32 = false,
+    const struct gemm g = {.ta = false, .tb = true, .m = n, .n = w->rows, .k = w->cols, .alpha = alpha, .a = act_data(x),
+                           .b = weight_data(w), .lda = w->cols, .ldb = w->cols, .c = act_data(y), .ldc = w->rows, .c_f32 = false,
                            .accumulate = (flags & LINEAR_ACCUMULATE) != 0, .relu = (flags & LINEAR_RELU) != 0};
     platform_gemm(&g);
 }

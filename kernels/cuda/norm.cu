@@ -4,9 +4,9 @@
  * moves once, and y is made from the sum before it was rounded. The block is no larger than the row needs: three warps at a width of 768.
  *
  * Backward, a block walks several rows. The rows' two sums (squares, and w dy r) meet in one exchange over the block with a single barrier:
- * rows take turns with two sets of slots, so a slot is written again only behind the next row's barrier. A thread's columns of dw stay in its
- * registers over all rows of the block and go to scratch once; a second launch adds the blocks' sums. How many rows a block has depends
- * on n alone, and every sum has a fixed order, so the same batch gives the same bits. */
+ * rows take turns with two sets of slots, so a slot is written again only behind the next row's barrier. A thread's columns of dw stay in
+ * its registers over all rows of the block and go to scratch once; a second launch adds the blocks' sums. How many rows a block has
+ * depends on n alone, and every sum has a fixed order, so the same batch gives the same bits. */
 #include "wide.h"
 
 enum { NORM_THREADS = 1024, NORM_WIDTH = NORM_THREADS * WIDE, GRADIENT_BLOCKS = 2048, GRADIENT_ROWS = 4, ADD_WARPS = 32 };

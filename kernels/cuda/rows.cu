@@ -1,11 +1,11 @@
 /* rows.cu: ops that walk rows or elements once: lookups, dropout, sums of two, means of rows, activations.
  *
- * They are bound by memory, so each is one launch in which every byte moves once, eight neighbours a thread (wide.h). Flat ops know no rows;
- * ops on rows have one row a block along x, and columns in blocks of up to 2,048 along y. Reads come before the write of the same eight
- * elements in the same thread, so an op may work in place.
+ * They are bound by memory, so each is one launch in which every byte moves once, eight neighbours a thread (wide.h). Flat ops know no
+ * rows; ops on rows have one row a block along x, and columns in blocks of up to 2,048 along y. Reads come before the write of the same
+ * eight elements in the same thread, so an op may work in place.
  *
- * A mean has one block for a row and 256 columns: eight warps share the row's tokens and their sums are added in the order of the warps. How
- * long a row is, only its offsets say, on the device: tokens that a padded total counts are not touched. */
+ * A mean has one block for a row and 256 columns: eight warps share the row's tokens and their sums are added in the order of the warps.
+ * How long a row is, only its offsets say, on the device: tokens that a padded total counts are not touched. */
 #include "wide.h"
 
 /* ---- lookups ---- */
@@ -89,8 +89,8 @@ template <bool VECTOR> static __global__ void axpy_kernel(gp<real> y, float a, g
 void cuda_axpy(struct act *y, float a, const struct act *x, int64_t n)
 {
     if (n > 0)
-        WIDE_LAUNCH(wide_at(y) && wide_at(x), axpy_kernel, dim_of(blocks_for(n, WIDE * WIDE_THREADS)), WIDE_THREADS, (cost{3.0 * sizeof(real) * n, 2.0 * n}), act_data(y), a,
-                    act_data(x), n);
+        WIDE_LAUNCH(wide_at(y) && wide_at(x), axpy_kernel, dim_of(blocks_for(n, WIDE * WIDE_THREADS)), WIDE_THREADS,
+                    (cost{3.0 * sizeof(real) * n, 2.0 * n}), act_data(y), a, act_data(x), n);
 }
 
 template <bool VECTOR> static __global__ void relu_backward_kernel(gp<real> dy, gp<const real> y, int64_t n, float scale)
@@ -109,8 +109,8 @@ template <bool VECTOR> static __global__ void relu_backward_kernel(gp<real> dy, 
 void cuda_relu_backward(struct act *dy, const struct act *y, int64_t n, float scale)
 {
     if (n > 0)
-        WIDE_LAUNCH(wide_at(dy) && wide_at(y), relu_backward_kernel, dim_of(blocks_for(n, WIDE * WIDE_THREADS)), WIDE_THREADS, (cost{3.0 * sizeof(real) * n, (double)n}),
-                    act_data(dy), act_data(y), n, scale);
+        WIDE_LAUNCH(wide_at(dy) && wide_at(y), relu_backward_kernel, dim_of(blocks_for(n, WIDE * WIDE_THREADS)), WIDE_THREADS,
+                    (cost{3.0 * sizeof(real) * n, (double)n}), act_data(dy), act_data(y), n, scale);
 }
 
 /* ---- mean of each row's tokens ---- */
@@ -152,8 +152,8 @@ void cuda_pool_mean(struct act *y, const struct act *x, struct rows rows, int32_
 {
     const double bytes = sizeof(real) * ((double)rows.total + rows.count) * d + sizeof(int32_t) * (rows.count + 1.0);
     if (rows.count > 0 && d > 0)
-        WIDE_LAUNCH(d % WIDE == 0 && wide_at(y) && wide_at(x), pool_mean_kernel, dim_of(rows.count, blocks_for(d, MEAN_COLUMNS)), WIDE_THREADS,
-                    (cost{bytes, (double)rows.total * d}), act_data(y), act_data(x), rows.offsets, d);
+        WIDE_LAUNCH(d % WIDE == 0 && wide_at(y) && wide_at(x), pool_mean_kernel, dim_of(rows.count, blocks_for(d, MEAN_COLUMNS)),
+                    WIDE_THREADS, (cost{bytes, (double)rows.total * d}), act_data(y), act_data(x), rows.offsets, d);
 }
 
 /* ---- gated GELU ---- */
