@@ -105,9 +105,9 @@ struct t5_batch {
 /* Encoder over a packed batch. dropout_seed 0 = no dropout (inference). Result: t5_encoded, [total, D] after the final norm, valid until the
  * next call on this work. */
 void t5_encode(struct t5 *m, struct t5_work *w, const struct t5_batch *b, uint64_t dropout_seed);
-/* The same in two halves: load copies the batch, run consists of ops alone and may be recorded. The ops are told of `tokens` tokens and of rows no
- * longer than `longest`: as they are, or more. b->tokens has `tokens` entries; those behind the last row belong to none. What run computes for the
- * rows is the same; a recording of it serves every batch that is loaded with its count, tokens and longest. */
+/* The same in two halves: load copies the batch, run consists of ops alone and may be recorded. The ops hear of `tokens` tokens and of
+ * rows no longer than `longest` (0: the longest there is). b->tokens has `tokens` entries; those behind the last row belong to none. What
+ * run computes for the rows is the same; a recording of it serves every batch that is loaded with its count, tokens and longest. */
 void t5_encode_load(struct t5 *m, struct t5_work *w, const struct t5_batch *b, int32_t tokens, int32_t longest);
 void t5_encode_run(struct t5 *m, struct t5_work *w, uint64_t dropout_seed);
 const struct act *t5_encoded(const struct t5_work *w);

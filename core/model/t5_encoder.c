@@ -10,8 +10,9 @@ enum { STACK_ENCODER = 1 };
 void t5_encode_load(struct t5 *m, struct t5_work *w, const struct t5_batch *b, int32_t tokens, int32_t longest)
 {
     t5_side_load(m, &w->encoder, b, tokens, w->limits.encoder_tokens, w->limits.rows);
-    CHECK(longest >= w->encoder.rows.longest);
-    w->encoder.rows.longest = longest;
+    CHECK(longest == 0 || longest >= w->encoder.rows.longest);
+    if (longest > 0)
+        w->encoder.rows.longest = longest;
 }
 
 void t5_encode(struct t5 *m, struct t5_work *w, const struct t5_batch *b, uint64_t dropout_seed)

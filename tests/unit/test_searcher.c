@@ -1,0 +1,364 @@
+/* test_searcher.c: searches by recordings, padded and two at a time, give what the same searches give called alone.
+ *
+ * Every result is compared, bit by bit, with an exact batch on a work space and beam of its own. On a processor there is nothing to record: then
+ * the same tests say that a searcher is its calls. An emulated build runs them on the emulated device; --device NAME on another. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../../core/base/mem.h"
+#include "../../core/retrieve/searcher.h"
+
+enum { VOCAB = 13, D = 16, CODES = 5, SUFFIXES = 64, DOCUMENTS = 60, MANY = 1500, POSITIONS = 3, REQUESTS = 7, LONGEST = 9, WIDEST = 12,
+       TOKENS = REQUESTS * LONGEST, BUDGET = 64 << 20 };
+
+static const struct backend *be;
+static bool recorded; /* the backend records */
+
+struct world {
+    struct code_layout layout;
+    struct t5 *model;
+    struct t5_work *work; /* of the exact search */
+    struct beam *beam;
+    struct searcher *searcher;
+    struct trie *trie;
+    const struct trie_view *placed;
+};
+
+static struct trie *draw_trie(uint32_t n, uint64_t seed)
+{
+    struct err e = {0};
+    uint32_t *codes = xmalloc((size_t)n * POSITIONS * sizeof *codes), *document = xmalloc((size_t)n * sizeof *document);
+    for (uint32_t i = 0; i < n; i++) { /* distinct: the last two codes count the documents of a first code */
+        uint32_t at = (uint32_t)((i * 7 + seed) % (CODES * CODES * SUFFIXES));
+        memcpy(codes + i * POSITIONS, (const uint32_t[]){at % CODES, at / CODES % CODES, at / CODES / CODES}, POSITIONS * sizeof *codes);
+        document[i] = (uint32_t)(mix64(seed, i) % 100000);
+    }
+    struct trie *t = trie_build(codes, document, n, POSITIONS, &e);
+    assert_non_null(t);
+    free(codes);
+    free(document);
+    return t;
+}
+
+static struct searcher *open_searcher(struct world *w, size_t recordings)
+{
+    struct err e = {0};
+    const struct searcher_limits l = {.tokens = TOKENS, .longest = LONGEST, .beam = {.requests = REQUESTS, .width = WIDEST},
+                                      .recordings = recordings};
+    struct searcher *s = searcher_init(w->model, &w->layout, &l, &e);
+    assert_non_null(s);
+    return s;
+}
+
+static struct world world_open(size_t recordings)
+{
+    struct err e = {0};
+    struct world w = {.layout = {.base = VOCAB, .positions = POSITIONS, .codes = {CODES, CODES, SUFFIXES}}};
+    const struct t5_options o = {.config = {.vocab = VOCAB, .codes = code_layout_total(&w.layout), .d_model = D, .d_kv = 8, .d_ff = 24, .heads = 2,
+                                            .encoder_layers = 2, .decoder_layers = 2, .buckets = 8, .max_distance = 16, .eps = 1e-6f,
+                                            .scale_output = true}};
+    const struct t5_limits l = {.encoder_tokens = TOKENS, .rows = REQUESTS, .beam_rows = REQUESTS * WIDEST, .positions = POSITIONS};
+    w.model = t5_init(be, &o, &e);
+    t5_randomise(w.model, 5);
+    w.work = t5_work_init(w.model, &l, &e);
+    w.beam = beam_init(w.model, &w.layout, &(struct beam_limits){.requests = REQUESTS, .width = WIDEST}, &e);
+    w.searcher = open_searcher(&w, recordings);
+    w.trie = draw_trie(DOCUMENTS, 3);
+    w.placed = trie_upload(be, w.trie, NULL, &e);
+    assert_true(w.work && w.beam && w.placed);
+    return w;
+}
+
+static void world_close(struct world *w)
+{
+    searcher_free(w->searcher);
+    beam_free(w->beam);
+    trie_release(be, w->placed);
+    trie_free(w->trie);
+    t5_work_free(w->work);
+    t5_free(w->model);
+}
+
+/* ---- batches ---- */
+
+struct batch {
+    int32_t tokens[TOKENS], offsets[REQUESTS + 1], count;
+};
+
+static struct batch draw_batch(uint64_t seed, int32_t count)
+{
+    struct batch b = {.count = count};
+    for (int32_t r = 0; r < count; r++) {
+        int32_t length = 1 + (int32_t)(mix64(seed, (uint64_t)r) % LONGEST);
+        for (int32_t i = 0; i < length; i++)
+            b.tokens[b.offsets[r] + i] = i + 1 == length ? 1 : 3 + (int32_t)(mix64(seed + 1, (uint64_t)(r * LONGEST + i)) % (VOCAB - 3));
+        b.offsets[r + 1] = b.offsets[r] + length;
+    }
+    return b;
+}
+
+static struct beam_search search_of(const struct world *w, int32_t width, int kind)
+{
+    return (struct beam_search){.trie = trie_view_of(w->trie), .placed = w->placed, .width = width, .renormalise = kind & 1,
+                                .keep_states = kind >> 1 & 1};
+}
+
+static void begin(struct world *w, int32_t seat, const struct batch *b, const struct beam_search *q)
+{
+    assert_int_equal(searcher_begin(w->searcher, seat, &(struct t5_batch){b->count, b->tokens, b->offsets}, q), 0);
+}
+
+static void compare_request(const struct beam *x, const struct beam *y, int32_t r, const struct beam_search *q)
+{
+    int32_t n, m;
+    const struct beam_hit *h = beam_hits(x, r, &n), *k = beam_hits(y, r, &m);
+    assert_int_equal(n, m);
+    for (int32_t i = 0; i < n; i++)
+        assert_true(h[i].leaf == k[i].leaf && h[i].document == k[i].document && h[i].score == k[i].score);
+    assert_int_equal(beam_exhaustive(x, r), beam_exhaustive(y, r));
+    const struct beam_prefix *p = beam_prefixes(x, r, &n), *s = beam_prefixes(y, r, &m);
+    assert_int_equal(n, m);
+    for (int32_t i = 0; i < n; i++) {
+        assert_true(p[i].node == s[i].node && p[i].score == s[i].score);
+        assert_int_equal(p[i].state != NULL, q->keep_states);
+        assert_true(!q->keep_states || memcmp(p[i].state, s[i].state, D * sizeof(float)) == 0);
+    }
+}
+
+/* Waits for a seat and compares it with the same batch called alone. */
+static void end_and_compare(struct world *w, int32_t seat, const struct batch *b, const struct beam_search *q)
+{
+    const struct beam *found = searcher_end(w->searcher, seat);
+    t5_encode(w->model, w->work, &(struct t5_batch){b->count, b->tokens, b->offsets}, 0);
+    assert_int_equal(beam_run(w->beam, w->work, q), 0);
+    for (int32_t r = 0; r < b->count; r++)
+        compare_request(w->beam, found, r, q);
+}
+
+static void check_batch(struct world *w, const struct batch *b, const struct beam_search *q)
+{
+    begin(w, 0, b, q);
+    end_and_compare(w, 0, b, q);
+}
+
+/* ---- tests ---- */
+
+static void test_recorded_searches_equal_called_ones(void **state)
+{
+    (void)state;
+    struct world w = world_open(BUDGET);
+    static const int32_t widths[] = {1, 5, WIDEST};
+    for (int kind = 0; kind < 4; kind++)
+        for (int i = 0; i < 3; i++)
+            for (int32_t turn = 0; turn < 2 * REQUESTS; turn++) { /* counts of 1, 2, 3-4, 5-7 share shapes, with other lengths each time */
+                const struct batch b = draw_batch((uint64_t)(100 * kind + turn), 1 + turn % REQUESTS);
+                const struct beam_search q = search_of(&w, widths[i], kind);
+                check_batch(&w, &b, &q);
+            }
+    struct searcher_counts c = searcher_counts(w.searcher);
+    assert_int_equal(c.called + c.replayed, 4 * 3 * 2 * REQUESTS);
+    assert_int_equal(c.replayed > 0, recorded);
+    assert_true(c.refused == 0 && c.dropped == 0 && c.bytes <= BUDGET);
+    world_close(&w);
+}
+
+static void test_without_recordings(void **state)
+{
+    (void)state;
+    struct world w = world_open(0);
+    for (int32_t turn = 0; turn < 6; turn++) {
+        const struct batch b = draw_batch((uint64_t)turn, 1 + turn);
+        const struct beam_search q = search_of(&w, 4, 2);
+        check_batch(&w, &b, &q);
+    }
+    assert_int_equal(searcher_counts(w.searcher).called, 6);
+    world_close(&w);
+}
+
+/* The second batch is sent before the first one's results are looked at; the seats take turns. A processor has no second seat. */
+static void test_two_in_flight(void **state)
+{
+    (void)state;
+    struct world w = world_open(BUDGET);
+    struct batch b[12];
+    if (be->has_host_memory) {
+        world_close(&w);
+        return;
+    }
+    for (int i = 0; i < 12; i++)
+        b[i] = draw_batch((uint64_t)i, 1 + (i * 5) % REQUESTS);
+    struct beam_search q[2] = {search_of(&w, 6, 2), search_of(&w, 9, 1)};
+    begin(&w, 0, &b[0], &q[0]);
+    for (int i = 1; i < 12; i++) {
+        begin(&w, i & 1, &b[i], &q[i & 1]);
+        end_and_compare(&w, (i - 1) & 1, &b[i - 1], &q[(i - 1) & 1]);
+    }
+    end_and_compare(&w, 1, &b[11], &q[1]);
+    assert_true(searcher_counts(w.searcher).replayed > 0);
+    world_close(&w);
+}
+
+/* Tries come and go between searches, as commits publish them: the device's two blocks take turns; one grows so much that it is laid anew. */
+static void test_generations(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct world w = world_open(BUDGET);
+    static const uint32_t sizes[] = {DOCUMENTS, DOCUMENTS + 1, 0, 1, DOCUMENTS, MANY, MANY + 1, DOCUMENTS};
+    const struct trie_view *spare = NULL;
+    const struct batch b = draw_batch(9, 5);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct trie *next = draw_trie(sizes[i], i);
+        const struct trie_view *placed = trie_upload(be, next, spare, &e);
+        assert_non_null(placed);
+        trie_free(w.trie);
+        spare = w.placed;
+        w.trie = next;
+        w.placed = placed;
+        const struct beam_search q = search_of(&w, WIDEST, 2);
+        for (int again = 0; again < 3; again++)
+            check_batch(&w, &b, &q);
+    }
+    struct searcher_counts c = searcher_counts(w.searcher);
+    assert_int_equal(c.dropped, recorded ? 2 : 0); /* 1,500 leaves are more than 1,024; and back */
+    assert_int_equal(c.recorded, recorded ? 3 : 0);
+    trie_release(be, spare);
+    world_close(&w);
+}
+
+static void test_small_budget(void **state)
+{
+    (void)state;
+    struct world w = world_open(BUDGET);
+    if (!recorded) {
+        world_close(&w);
+        return;
+    }
+    struct batch b[5];
+    for (int32_t i = 0; i < 5; i++)
+        b[i] = draw_batch((uint64_t)i, 2);
+    for (int again = 0; again < 2; again++)
+        check_batch(&w, &b[0], &(struct beam_search){trie_view_of(w.trie), w.placed, .width = 3});
+    size_t one = searcher_counts(w.searcher).bytes, budgets[] = {2 * one + one / 2, 1};
+    assert_true(one > 0);
+    for (int k = 0; k < 2; k++) {
+        searcher_free(w.searcher);
+        w.searcher = open_searcher(&w, budgets[k]);
+        for (int32_t turn = 0; turn < 20; turn++) {
+            const struct beam_search q = search_of(&w, 3 + turn / 4 % 5, 0);
+            check_batch(&w, &b[turn % 5], &q);
+            assert_true(searcher_counts(w.searcher).bytes <= budgets[k]);
+        }
+        struct searcher_counts c = searcher_counts(w.searcher);
+        assert_true(c.dropped >= 3 && (k == 1 ? c.replayed == 0 : c.replayed > 5));
+    }
+    world_close(&w);
+}
+
+static void test_warm(void **state)
+{
+    (void)state;
+    struct world w = world_open(BUDGET);
+    const struct beam_search q = search_of(&w, 4, 2);
+    searcher_warm(w.searcher, &q);
+    struct searcher_counts c = searcher_counts(w.searcher);
+    assert_int_equal(c.recorded > 0, false); /* no query is as long as 16 tokens here */
+    searcher_free(w.searcher);
+    struct err e = {0};
+    const struct searcher_limits l = {.tokens = 80, .longest = 16, .beam = {.requests = REQUESTS, .width = WIDEST}, .recordings = BUDGET};
+    w.searcher = searcher_init(w.model, &w.layout, &l, &e);
+    searcher_warm(w.searcher, &q);
+    c = searcher_counts(w.searcher);
+    assert_int_equal(c.recorded, recorded ? 3 : 0); /* 1, 2 and 4 requests of 16 tokens */
+    const struct batch b = draw_batch(4, 1);
+    check_batch(&w, &b, &q);
+    assert_int_equal(searcher_counts(w.searcher).replayed, recorded ? c.replayed + 1 : 0);
+    world_close(&w);
+}
+
+static bool stop_at_once(void *state)
+{
+    return ++*(int *)state > 0;
+}
+
+static void test_stop(void **state)
+{
+    (void)state;
+    struct world w = world_open(BUDGET);
+    int asked = 0;
+    const struct batch b = draw_batch(4, 3);
+    struct beam_search q = search_of(&w, 4, 0);
+    q.stop = stop_at_once;
+    q.state = &asked;
+    assert_int_equal(searcher_begin(w.searcher, 0, &(struct t5_batch){b.count, b.tokens, b.offsets}, &q), -1);
+    assert_int_equal(asked, 1);
+    q.stop = NULL;
+    for (int i = 0; i < 3; i++)
+        check_batch(&w, &b, &q);
+    world_close(&w);
+}
+
+struct waiter {
+    struct searcher *s;
+    int32_t seat;
+};
+
+static void *wait_for_seat(void *state)
+{
+    struct waiter *w = state;
+    w->seat = searcher_take(w->s, true);
+    return NULL;
+}
+
+static void test_seats(void **state)
+{
+    (void)state;
+    struct world w = world_open(0);
+    struct waiter other = {w.searcher, -1};
+    pthread_t thread;
+    for (int32_t i = 0; i < SEARCHER_SEATS; i++)
+        assert_int_equal(searcher_take(w.searcher, true), i);
+    assert_int_equal(searcher_take(w.searcher, false), -1);
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_seat, &other), 0);
+    searcher_give(w.searcher, 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(other.seat, 1);
+    searcher_give(w.searcher, 0);
+    assert_int_equal(searcher_take(w.searcher, false), 0);
+    world_close(&w);
+}
+
+int main(int argc, char **argv)
+{
+    char why[256];
+#ifdef SEMINDEX_EMU
+    const char *device = "cuda";
+#else
+    const char *device = "cpu";
+#endif
+    be = backend_open(argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : device, 2, why, sizeof why);
+    if (!be) {
+        fprintf(stderr, "%s\n", why);
+        return 69;
+    }
+    recorded = be->record_begin != NULL;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_recorded_searches_equal_called_ones),
+        cmocka_unit_test(test_without_recordings),
+        cmocka_unit_test(test_two_in_flight),
+        cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_small_budget),
+        cmocka_unit_test(test_warm),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_seats),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
