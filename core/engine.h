@@ -27,6 +27,7 @@ struct engine_options {
     int32_t max_history; /* items of a history that are read, the newest */
     int32_t batch_tokens; /* token budget of one device batch */
     int32_t batch_rows;   /* queries of one device batch */
+    int32_t recordings_mib; /* of a device's memory, for each model's recorded searches; 0 = none */
     bool renormalise;
     /* Called once, on any thread, when the device fails while it runs; the process ends when it returns. May be NULL. */
     void (*on_fault)(const char *line);
@@ -95,6 +96,8 @@ struct engine_query {
 int engine_prepare(struct engine *g, struct engine_query *q, struct err *e);
 /* Runs prepared queries as one or more device batches; each gets hits or its own err (ERR_DEADLINE...). Blocks. */
 void engine_run(struct engine *g, struct engine_query **queries, int32_t n);
+/* Calls of engine_run that are worth making at a time: two on a device, which searches one batch while the other is ranked. */
+int32_t engine_lanes(const struct engine *g);
 
 /* ---- documents ---- */
 enum engine_status { STATUS_CREATED, STATUS_UPDATED, STATUS_UNCHANGED, STATUS_DELETED, STATUS_NOT_FOUND };

@@ -19,8 +19,8 @@
 #include "engine_generation.h"
 #include "learn/lmindexer.h"
 #include "model/bundle.h"
-#include "retrieve/beam.h"
 #include "retrieve/history.h"
+#include "retrieve/searcher.h"
 #include "text/tokenizer.h"
 
 enum { ENGINE_TASKS = 2, ENGINE_BEAMS_PER_ROW = 32, ENGINE_ENCODE_ROWS = 256 }; /* the last two: of one device batch */
@@ -28,9 +28,8 @@ enum { ENGINE_TASKS = 2, ENGINE_BEAMS_PER_ROW = 32, ENGINE_ENCODE_ROWS = 256 }; 
 struct task_model {
     struct t5 *model; /* NULL: the bundle lacks it */
     struct code_layout layout;
-    struct t5_work *work; /* work, beam, tokens, offsets: the device thread's */
-    struct beam *beam;
-    int32_t *tokens, *offsets;
+    struct searcher *searcher;
+    int32_t *tokens, *offsets; /* the device thread's */
     int32_t max_tokens; /* that it reads of one query, EOS included */
     int32_t beam_rows;  /* beams of one batch together */
     struct history_rule history;
@@ -104,6 +103,9 @@ struct ranking {
 
 /* 0, or -1: what the bundle's parts need is more than the device has free. Before anything is loaded. */
 int engine_memory_check(const struct engine *g, struct err *e);
+/* Records the common searches, where the device records. */
+void engine_warm(struct engine *g, const struct run *run);
+int32_t engine_default_beam(const struct engine *g); /* of a query that says none */
 /* Tokens of a recommendation whose entries are all encoded. */
 void engine_plan_tokens(struct engine *g, struct engine_query *q);
 /* From rankings to hits: fuses, cuts to the window, fetches documents. generative may be empty. */

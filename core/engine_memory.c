@@ -41,6 +41,7 @@ static int need_task(const struct engine *g, const char *part, int64_t longest, 
     need_model(n, &m);
     need_work(n, &m.config, &l);
     need_beam(n, &m.config, layout.positions, o->batch_rows, rows);
+    n->bytes += (size_t)o->recordings_mib << 20;
     return 0;
 }
 

@@ -39,13 +39,13 @@ static int open_task_work(struct engine *g, struct task_model *t, struct err *e)
     const struct engine_options *o = &g->options;
     int32_t tokens = most(o->batch_tokens, t->max_tokens);
     t->beam_rows = most(o->max_beam, o->batch_rows * ENGINE_BEAMS_PER_ROW);
-    const struct t5_limits work = {.encoder_tokens = tokens, .rows = o->batch_rows, .beam_rows = t->beam_rows, .positions = t->layout.positions};
-    const struct beam_limits beam = {.requests = o->batch_rows, .width = o->max_beam, .rows = t->beam_rows};
+    const struct searcher_limits l = {.tokens = tokens, .longest = t->max_tokens,
+                                      .beam = {.requests = o->batch_rows, .width = o->max_beam, .rows = t->beam_rows},
+                                      .recordings = (size_t)o->recordings_mib << 20};
     t->tokens = xcalloc((size_t)tokens, sizeof *t->tokens);
     t->offsets = xcalloc((size_t)o->batch_rows + 1, sizeof *t->offsets);
-    t->work = t5_work_init(t->model, &work, e);
-    t->beam = t->work ? beam_init(t->model, &t->layout, &beam, e) : NULL;
-    return t->beam ? 0 : -1;
+    t->searcher = searcher_init(t->model, &t->layout, &l, e);
+    return t->searcher ? 0 : -1;
 }
 
 static int open_task(struct engine *g, enum engine_task task, struct err *e)
@@ -203,6 +203,8 @@ static int check_options(const struct engine_options *o, struct err *e)
     } all[] = {{"max_beam", o->max_beam, 1 << 16}, {"max_query_tokens", o->max_query_tokens, 1 << 16},
                {"max_document_tokens", o->max_document_tokens, 1 << 16}, {"max_history", o->max_history, 1 << 16},
                {"batch_tokens", o->batch_tokens, 1 << 24}, {"batch_rows", o->batch_rows, 1 << 12}};
+    if (o->recordings_mib < 0)
+        return err_set(e, ERR_INVALID, "recordings_mib is %d, must be at least 0", o->recordings_mib);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].value < 1 || all[i].value > all[i].most)
             return err_set(e, ERR_INVALID, "%s is %d, must be 1 .. %d", all[i].name, all[i].value, all[i].most);
@@ -265,6 +267,8 @@ static int open_all(struct engine *g, const struct run *run, struct err *e)
     if (rc == 0)
         rc = open_catalog(g, &ids, run, e);
     id_table_free(&ids);
+    if (rc == 0)
+        engine_warm(g, run);
     return rc;
 }
 
@@ -285,8 +289,7 @@ struct engine *engine_open(const struct engine_options *o, const struct run *run
 
 static void close_task(struct task_model *t)
 {
-    beam_free(t->beam);
-    t5_work_free(t->work);
+    searcher_free(t->searcher);
     t5_free(t->model);
     free(t->tokens);
     free(t->offsets);

@@ -20,9 +20,14 @@ static int need_part(const struct engine *g, const struct engine_query *q, struc
     return 0;
 }
 
+int32_t engine_default_beam(const struct engine *g)
+{
+    return BEAM_DEFAULT < g->options.max_beam ? BEAM_DEFAULT : g->options.max_beam;
+}
+
 static int choose_beam(const struct engine *g, struct engine_query *q, struct err *e)
 {
-    int32_t most = g->options.max_beam, preferred = BEAM_DEFAULT < most ? BEAM_DEFAULT : most;
+    int32_t most = g->options.max_beam, preferred = engine_default_beam(g);
     int64_t window = (int64_t)q->offset + q->limit;
     if (q->beam_width > most)
         return err_set(e, ERR_INVALID, "beam_width is %d; the bound is max_beam = %d", q->beam_width, most);

@@ -3,21 +3,26 @@
  * A batch is queries of one task model and one beam width, within the budgets of tokens, rows and beams: one encoder pass, then one cached decode
  * step a position for all beams of all of them. What a query gets does not depend on who shares its batch: rows are packed and every product has
  * a fixed order. One generation is pinned for the whole call. Deadlines are looked at before each batch and between positions; a query
- * that is too late gets ERR_DEADLINE, the others of its batch go on. */
+ * that is too late gets ERR_DEADLINE, the others of its batch go on.
+ *
+ * On a processor a batch is one call on the device thread. On a device it is two, sending and ranking, and its caller waits for the results in
+ * between, so that the device thread is free to send the next one: of the same call or of another. A seat of the searcher goes with it. */
 #include "engine_index.h"
 #include "retrieve/bucket.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct run_batch { /* one call on the device thread */
+struct run_batch {
     struct engine *g;
     const struct generation *gen;
     struct engine_query **query; /* [count] */
     struct ranking *ranking;     /* [count] results, in the queries' arenas */
-    int32_t count;
-    bool stopped;
+    int32_t count, seat;         /* seat: -1 on a processor */
+    bool stopped, sent;
     struct err err; /* of all its queries */
+    const struct beam *beam;
+    double began;
 };
 
 static bool is_late(const struct engine_query *q)
@@ -113,8 +118,9 @@ static void unpack_codes(const struct run_batch *b, uint32_t row, struct ranked 
         out->codes[positions - 1] -= trained;
 }
 
-static void rank_request(struct run_batch *b, const struct beam *beam, int32_t r)
+static void rank_request(struct run_batch *b, int32_t r)
 {
+    const struct beam *beam = b->beam;
     struct engine *g = b->g;
     struct engine_query *q = b->query[r];
     int32_t width = q->plan->width, fresh;
@@ -162,14 +168,23 @@ static void load_tokens(struct task_model *t, const struct run_batch *b)
     }
 }
 
-static void search_batch(void *state)
+static struct searcher *searcher_of(const struct run_batch *b)
+{
+    return b->g->task[b->query[0]->task].searcher;
+}
+
+/* A processor uses one, on the device thread alone. */
+static int32_t seat_of(const struct run_batch *b)
+{
+    return b->seat < 0 ? 0 : b->seat;
+}
+
+static void send_batch(void *state)
 {
     struct run_batch *b = state;
     struct task_model *t = &b->g->task[b->query[0]->task];
     b->stopped = all_late(b);
-    if (b->stopped)
-        return;
-    const struct trie_view *placed = generation_placed(b->gen, &b->err);
+    const struct trie_view *placed = b->stopped ? NULL : generation_placed(b->gen, &b->err);
     if (!placed)
         return;
     load_tokens(t, b);
@@ -177,17 +192,62 @@ static void search_batch(void *state)
     const struct beam_search s = {.trie = trie_view_of(b->gen->ids->trie), .placed = placed, .width = b->query[0]->plan->width,
                                   .renormalise = b->g->options.renormalise, .keep_states = same_space(b->g, b->query[0]->task),
                                   .stop = all_late, .state = b};
-    double began = clock_s();
-    t5_encode(t->model, t->work, &rows, 0);
-    double encoded = clock_s();
-    b->stopped = beam_run(t->beam, t->work, &s) < 0;
-    for (int32_t r = 0; r < b->count && !b->stopped; r++)
-        rank_request(b, t->beam, r);
+    b->began = clock_s();
+    b->stopped = searcher_begin(t->searcher, seat_of(b), &rows, &s) < 0;
+    b->sent = !b->stopped;
+}
+
+static void rank_batch(void *state)
+{
+    struct run_batch *b = state;
+    double encoded = searcher_encoded_s(searcher_of(b), seat_of(b));
+    for (int32_t r = 0; r < b->count; r++)
+        rank_request(b, r);
     double ended = clock_s();
     for (int32_t r = 0; r < b->count; r++) {
-        b->query[r]->encode_ms += 1e3 * (encoded - began);
+        b->query[r]->encode_ms += 1e3 * (encoded - b->began);
         b->query[r]->decode_ms += 1e3 * (ended - encoded);
     }
+}
+
+/* On a processor: all at once. */
+static void search_batch(void *state)
+{
+    struct run_batch *b = state;
+    send_batch(b);
+    if (!b->sent)
+        return;
+    b->beam = searcher_end(searcher_of(b), seat_of(b));
+    rank_batch(b);
+}
+
+/* What a device is asked for first: searches of the default width. */
+static void warm_tasks(void *state)
+{
+    struct engine *g = state;
+    struct generation *gen = generation_pin(g->publisher);
+    struct err later = {0}; /* without memory for the trie, the first search says so */
+    const struct trie_view *placed = generation_placed(gen, &later);
+    for (int i = 0; i < ENGINE_TASKS && placed; i++) {
+        const struct beam_search s = {.trie = trie_view_of(gen->ids->trie), .placed = placed, .width = engine_default_beam(g),
+                                      .renormalise = g->options.renormalise, .keep_states = g->task[i].model && same_space(g, i)};
+        if (g->task[i].model)
+            searcher_warm(g->task[i].searcher, &s);
+    }
+    generation_unpin(gen);
+}
+
+void engine_warm(struct engine *g, const struct run *run)
+{
+    if (!g->be->record_begin || g->options.recordings_mib == 0)
+        return;
+    run_report(run, "recording searches", 0, 0, "tasks", 0);
+    device_call(g->device, warm_tasks, g);
+}
+
+int32_t engine_lanes(const struct engine *g)
+{
+    return g->be->has_host_memory ? 1 : SEARCHER_SEATS;
 }
 
 /* ---- free texts of histories ---- */
@@ -259,20 +319,54 @@ static int32_t batch_length(const struct engine *g, struct engine_query **q, int
     return count;
 }
 
+/* Takes the results of a batch that was sent, and gives its seat back. */
+static void end_batch(struct run_batch *b)
+{
+    if (b->seat >= 0) {
+        if (b->sent) {
+            b->beam = searcher_end(searcher_of(b), b->seat);
+            device_call(b->g->device, rank_batch, b);
+        }
+        searcher_give(searcher_of(b), b->seat);
+    }
+    for (int32_t i = 0; i < b->count; i++)
+        if (b->err.code)
+            b->query[i]->err = b->err;
+        else if (is_late(b->query[i]))
+            set_late(b->query[i], b->stopped ? "while the query waited for the model or between two positions" : "while the model ran");
+}
+
+/* Sends b while `before` (or NULL) may still be under way, and ends that; whoever waits for a seat holds none. */
+static void begin_batch(struct run_batch *b, struct run_batch *before)
+{
+    b->seat = searcher_take(searcher_of(b), before == NULL);
+    if (b->seat < 0) {
+        end_batch(before);
+        before = NULL;
+        b->seat = searcher_take(searcher_of(b), true);
+    }
+    device_call(b->g->device, send_batch, b);
+    if (before)
+        end_batch(before);
+}
+
 static void run_batches(struct engine *g, const struct generation *gen, struct engine_query **q, struct ranking *ranking, int32_t n)
 {
-    while (n > 0) {
-        struct run_batch b = {.g = g, .gen = gen, .query = q, .ranking = ranking, .count = batch_length(g, q, n)};
-        device_call(g->device, search_batch, &b);
-        for (int32_t i = 0; i < b.count; i++)
-            if (b.err.code)
-                q[i]->err = b.err;
-            else if (is_late(q[i]))
-                set_late(q[i], b.stopped ? "while the query waited for the model or between two positions" : "while the model ran");
-        q += b.count;
-        ranking += b.count;
-        n -= b.count;
+    struct run_batch all[2], *b = all, *before = NULL;
+    for (int32_t count; n > 0; q += count, ranking += count, n -= count) {
+        count = batch_length(g, q, n);
+        *b = (struct run_batch){.g = g, .gen = gen, .query = q, .ranking = ranking, .count = count, .seat = -1};
+        if (g->be->has_host_memory) {
+            device_call(g->device, search_batch, b);
+            end_batch(b);
+        } else {
+            begin_batch(b, before);
+            before = b;
+            b = &all[b == all];
+        }
     }
+    if (before)
+        end_batch(before);
 }
 
 static bool wants_device(const struct engine_query *q)

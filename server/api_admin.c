@@ -66,6 +66,7 @@ static void write_limits(struct str *out, const struct options *o)
                                          OPT_INGEST_QUEUE,
                                          OPT_BATCH_TOKENS,
                                          OPT_BATCH_ROWS,
+                                         OPT_RECORDINGS_MIB,
                                          OPT_REQUEST_TIMEOUT_MS,
                                          OPT_MAX_TIMEOUT_MS,
                                          OPT_INDEX_TIMEOUT_MS,

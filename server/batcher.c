@@ -1,4 +1,4 @@
-/* batcher.c: two bounded FIFO queues, one model worker, a few ingest threads.
+/* batcher.c: two bounded FIFO queues, a model worker or two, a few ingest threads.
  *
  * The queue bound is the service's only buffer: beyond it the answer is 503 at once, so memory and waiting time are bounded under any load.
  * Deadlines are absolute and are looked at when a work is pushed, while it waits (batcher_expire, from the watchdog) and when it is taken;
@@ -9,20 +9,25 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { BATCH_MAX = 4096, INGEST_THREADS_MAX = 64 };
+enum { BATCH_MAX = 4096, INGEST_THREADS_MAX = 64, LANES_MAX = 4 };
 
 struct queue {
     struct work *first, **last;
     int64_t waiting, room;
     pthread_cond_t ready;
 };
+struct lane { /* a model worker */
+    struct batcher *b;
+    int64_t began_ms; /* its batch; 0 = it waits */
+    pthread_t thread;
+};
 struct batcher {
     struct batcher_options o;
     pthread_mutex_t lock;
     struct queue queries, changes;
     bool stopping;
-    int64_t batch_began_ms; /* 0 = the model worker waits */
-    pthread_t model, ingest[INGEST_THREADS_MAX];
+    struct lane lane[LANES_MAX];
+    pthread_t ingest[INGEST_THREADS_MAX];
 };
 
 static void queue_init(struct queue *q, int64_t room)
@@ -98,12 +103,13 @@ static bool still_wanted(struct batcher *b, struct work *w, bool crowded)
 }
 
 /* Waits for queries and takes as many works as fit the budget, one at least. NULL = stop. The works stay linked by next. */
-static struct work *take_batch(struct batcher *b, bool *crowded)
+static struct work *take_batch(struct lane *lane, bool *crowded)
 {
+    struct batcher *b = lane->b;
     struct work *first = NULL, **tail = &first;
     int64_t tokens = 0, rows = 0;
     pthread_mutex_lock(&b->lock);
-    b->batch_began_ms = 0;
+    lane->began_ms = 0;
     while (!b->queries.first && !b->stopping)
         pthread_cond_wait(&b->queries.ready, &b->lock);
     *crowded = b->queries.waiting * 2 > b->queries.room;
@@ -117,7 +123,7 @@ static struct work *take_batch(struct batcher *b, bool *crowded)
         *tail = queue_take(&b->queries);
         tail = &w->next;
     }
-    b->batch_began_ms = clock_ms();
+    lane->began_ms = clock_ms();
     pthread_mutex_unlock(&b->lock);
     return first;
 }
@@ -150,11 +156,11 @@ static void run_batch(struct batcher *b, struct work *first, bool crowded)
 
 static void *model_main(void *arg)
 {
-    struct batcher *b = arg;
+    struct lane *lane = arg;
     struct work *first;
     bool crowded;
-    while ((first = take_batch(b, &crowded)))
-        run_batch(b, first, crowded);
+    while ((first = take_batch(lane, &crowded)))
+        run_batch(lane->b, first, crowded);
     return NULL;
 }
 
@@ -184,7 +190,11 @@ struct batcher *batcher_open(const struct batcher_options *o)
     queue_init(&b->queries, o->queue);
     queue_init(&b->changes, o->ingest_queue);
     CHECK(o->ingest_threads >= 1 && o->ingest_threads <= INGEST_THREADS_MAX);
-    CHECK(pthread_create(&b->model, NULL, model_main, b) == 0);
+    CHECK(o->lanes >= 1 && o->lanes <= LANES_MAX);
+    for (int i = 0; i < o->lanes; i++) {
+        b->lane[i].b = b;
+        CHECK(pthread_create(&b->lane[i].thread, NULL, model_main, &b->lane[i]) == 0);
+    }
     for (int i = 0; i < o->ingest_threads; i++)
         CHECK(pthread_create(&b->ingest[i], NULL, ingest_main, b) == 0);
     return b;
@@ -238,7 +248,10 @@ int64_t batcher_waiting(struct batcher *b, bool changes)
 int64_t batcher_running_ms(struct batcher *b)
 {
     pthread_mutex_lock(&b->lock);
-    int64_t began = b->batch_began_ms;
+    int64_t began = 0;
+    for (int i = 0; i < b->o.lanes; i++)
+        if (b->lane[i].began_ms && (!began || b->lane[i].began_ms < began))
+            began = b->lane[i].began_ms;
     pthread_mutex_unlock(&b->lock);
     return began ? clock_ms() - began : 0;
 }
@@ -265,7 +278,8 @@ void batcher_stop(struct batcher *b)
     pthread_cond_broadcast(&b->queries.ready);
     pthread_cond_broadcast(&b->changes.ready);
     pthread_mutex_unlock(&b->lock);
-    pthread_join(b->model, NULL);
+    for (int i = 0; i < b->o.lanes; i++)
+        pthread_join(b->lane[i].thread, NULL);
     for (int i = 0; i < b->o.ingest_threads; i++)
         pthread_join(b->ingest[i], NULL);
     end_waiting(b, &b->queries);

@@ -19,6 +19,7 @@ static struct engine *open_engine(const struct options *o, const struct run *run
     if (!option_need(o, OPT_MODEL, e) || !option_need(o, OPT_CATALOG, e))
         return NULL;
     engine_options_from(o, &eo);
+    eo.recordings_mib = 0; /* for one command none pays */
     return engine_open(&eo, run, e);
 }
 

@@ -77,6 +77,8 @@ const struct option_def option_table[OPT_COUNT] = {
                          SERVING | CMD_TRAIN, "Engine"},
     [OPT_BATCH_TOKENS] = {"batch-tokens", OPTION_INT, "1024", 16, 1048576, "N", "token budget of one batch of queries", SERVING, "Engine"},
     [OPT_BATCH_ROWS] = {"batch-rows", OPTION_INT, "16", 1, 4096, "N", "queries in one batch", SERVING, "Engine"},
+    [OPT_RECORDINGS_MIB] = {"recordings-mib", OPTION_INT, "256", 0, 65536, "MIB",
+                            "memory on a GPU for the recorded searches of each model; 0: none", CMD_SERVE, "Engine"},
     [OPT_RENORMALISE] = {"renormalise", FLAG, "score codes among those that the trie allows", SERVING, "Engine"},
 
     [OPT_MODE] = {"mode", OPTION_CHOICE, "hybrid", 0, 0, "hybrid|generative|lexical", "how documents are ranked", CMD_SEARCH, "Query"},

@@ -74,6 +74,7 @@ enum option_id {
     OPT_MAX_HISTORY,
     OPT_BATCH_TOKENS,
     OPT_BATCH_ROWS,
+    OPT_RECORDINGS_MIB,
     OPT_RENORMALISE,
     /* queries on the command line */
     OPT_MODE,

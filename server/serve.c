@@ -39,6 +39,7 @@ void engine_options_from(const struct options *o, struct engine_options *out)
         .max_history = (int32_t)option_int(o, OPT_MAX_HISTORY),
         .batch_tokens = (int32_t)option_int(o, OPT_BATCH_TOKENS),
         .batch_rows = (int32_t)option_int(o, OPT_BATCH_ROWS),
+        .recordings_mib = (int32_t)option_int(o, OPT_RECORDINGS_MIB),
         .renormalise = option_flag(o, OPT_RENORMALISE),
     };
 }
@@ -89,6 +90,7 @@ static void open_batcher(struct server *s, struct engine *engine)
         .ingest_threads = (int)option_int(s->o, OPT_INGEST_THREADS),
         .batch_tokens = option_int(s->o, OPT_BATCH_TOKENS),
         .batch_rows = option_int(s->o, OPT_BATCH_ROWS),
+        .lanes = engine_lanes(engine),
         .done = route_work_done,
         .gone = route_work_gone,
     };

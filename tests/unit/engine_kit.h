@@ -151,11 +151,13 @@ static inline void kit_learned(struct kit *k)
 
 /* ---- engine ---- */
 
+static const char *kit_device = "cpu";
+
 static inline struct engine *kit_engine(const char *bundle, const char *catalog, struct err *e)
 {
-    const struct engine_options o = {.model = bundle, .catalog = catalog, .device = "cpu", .threads = 2, .max_beam = 1000,
+    const struct engine_options o = {.model = bundle, .catalog = catalog, .device = kit_device, .threads = 2, .max_beam = 1000,
                                      .max_query_tokens = 256, .max_document_tokens = 256, .max_history = 20, .batch_tokens = 256,
-                                     .batch_rows = 8};
+                                     .batch_rows = 8, .recordings_mib = 16};
     return engine_open(&o, NULL, e);
 }
 

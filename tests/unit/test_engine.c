@@ -619,6 +619,11 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--perf"))
         return perf(argc > 2 ? atoi(argv[2]) : 3000);
+    if (argc > 2 && !strcmp(argv[1], "--device")) {
+        kit_device = argv[2];
+        argc -= 2;
+        argv += 2;
+    }
     fixtures = argc > 1 ? argv[1] : fixtures;
     const struct CMUnitTest imported[] = {cmocka_unit_test(test_reference), cmocka_unit_test(test_threads), cmocka_unit_test(test_bounds),
                                           cmocka_unit_test(test_brought_ids)};
