@@ -72,9 +72,9 @@ class Daemon:
             time.sleep(0.05)
         raise RuntimeError("the daemon did not become ready")
 
-    def log_text(self):
+    def log_text(self, most=4000):
         with open(os.path.join(self.folder, "log.txt"), errors="replace") as f:
-            return f.read()[-4000:]
+            return f.read()[-most:]
 
     def request(self, method, path, body=None, headers=None, timeout=60):
         """(status, headers as a dict with lower-case names, body: parsed when it is JSON, else bytes)."""
