@@ -76,9 +76,11 @@ static int64_t rows_find(const struct id_rows *r, int64_t begin, const uint32_t 
     return low;
 }
 
-static void rows_finish(struct id_rows *r)
+static void rows_finish(struct id_rows *r, uint32_t trained_suffixes)
 {
     CHECK(r->count < UINT32_MAX);
+    for (int64_t i = 1; i <= r->count; i++)
+        r->fresh += r->codes[i * r->positions - 1] >= trained_suffixes;
     r->trie = trie_build_sorted(r->codes, NULL, (uint32_t)r->count, r->positions);
 }
 
@@ -126,7 +128,7 @@ static struct id_state *final_states(const struct publisher *p, const struct cat
     return s;
 }
 
-static struct id_rows *rows_merge(const struct id_rows *base, const struct id_state *s, int64_t n)
+static struct id_rows *rows_merge(const struct publisher *p, const struct id_rows *base, const struct id_state *s, int64_t n)
 {
     struct id_rows *r = rows_init(base->positions, base->count + n + 1);
     int64_t at = 0;
@@ -140,7 +142,7 @@ static struct id_rows *rows_merge(const struct id_rows *base, const struct id_st
             rows_push(r, s[i].codes, s[i].number);
     }
     rows_copy(r, base, at, base->count);
-    rows_finish(r);
+    rows_finish(r, p->o.trained_suffixes);
     return r;
 }
 
@@ -176,7 +178,7 @@ void publisher_commit(struct publisher *p, const struct catalog_commit *commit)
     struct err later = {0}; /* without memory for the trie, the first search tries again and says so */
     struct id_state *states = final_states(p, commit, &n);
     if (n > 0)
-        (void)place(p, ids = rows_merge(ids, states, n), &later);
+        (void)place(p, ids = rows_merge(p, ids, states, n), &later);
     else
         atomic_fetch_add(&ids->refs, 1);
     free(states);
@@ -237,7 +239,7 @@ static int load_id(void *state, const struct catalog_id *id, struct err *e)
 }
 
 /* The trie's radix sort gives the order: leaf i of a trie over unsorted rows names the i-th row. */
-static struct id_rows *rows_sorted(const struct id_rows *from, struct err *e)
+static struct id_rows *rows_sorted(const struct publisher *p, const struct id_rows *from, struct err *e)
 {
     if (from->count >= UINT32_MAX) {
         err_set(e, ERR_TOO_LARGE, "%lld documents; one catalogue may hold %u", (long long)from->count, UINT32_MAX - 1);
@@ -251,7 +253,7 @@ static struct id_rows *rows_sorted(const struct id_rows *from, struct err *e)
     for (int64_t i = 0; i < from->count; i++)
         rows_push(r, from->codes + (int64_t)order[i] * from->positions, from->number[order[i]]);
     trie_free(t);
-    rows_finish(r);
+    rows_finish(r, p->o.trained_suffixes);
     return r;
 }
 
@@ -277,7 +279,7 @@ int publisher_load(struct publisher *p, struct catalog *c, struct err *e)
     int64_t number;
     l.rows = rows_init(p->o.positions, l.room);
     int rc = load_rows(&l, c, &number, e);
-    struct id_rows *sorted = rc == 0 ? rows_sorted(l.rows, e) : NULL;
+    struct id_rows *sorted = rc == 0 ? rows_sorted(p, l.rows, e) : NULL;
     rc = sorted ? place(p, sorted, e) : -1;
     if (rc == 0)
         publish(p, sorted, number, sorted->count);

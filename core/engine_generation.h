@@ -20,6 +20,7 @@ struct id_rows { /* shared by generations between which no ID changed */
     int64_t count;
     uint32_t *codes; /* [count, positions], rising, no two equal */
     int64_t *number; /* [count] of the document */
+    int64_t fresh;   /* of them: documents whose suffix has no trained row */
     struct trie *trie;
     struct placer *placer;          /* or NULL: nobody searches */
     const struct trie_view *placed; /* the device thread's: generation_placed */

@@ -33,6 +33,7 @@ struct task_model {
     int32_t max_tokens; /* that it reads of one query, EOS included */
     int32_t beam_rows;  /* beams of one batch together */
     struct history_rule history;
+    bool from_indexer; /* its weights started from the indexer's */
 };
 
 struct indexer {
@@ -65,6 +66,8 @@ struct engine {
 
 /* ---- a query's inner life; in the query's arena, made by engine_prepare ---- */
 
+enum { WORDS_MOST = 1000 };
+
 struct plan_entry { /* one known entry of a history */
     const char *id;   /* NULL: free text */
     int64_t number;
@@ -82,7 +85,8 @@ struct engine_plan {
     int64_t *excluded;      /* document numbers, rising */
     int32_t excluded_count;
     int32_t width;          /* of the search: beam, and room for what is excluded */
-    const float *profile;   /* [indexer D] mean of the history's vectors, or NULL */
+    struct catalog_hit *words, *best; /* what the query's words find, at most WORDS_MOST: by number, best first; NULL: not looked up */
+    int32_t word_count;
 };
 
 /* ---- rankings before documents are fetched ---- */

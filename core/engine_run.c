@@ -37,9 +37,12 @@ static void set_late(struct engine_query *q, const char *when)
 
 /* ---- what stands in a bucket behind the trained documents ---- */
 
-struct similar { /* context of the bucket ranking */
+/* Context of the bucket ranking. A new document is compared by its vector: with the decoder's state where the task model started from the
+ * indexer, else with the mean of a history's vectors; or, for a query to a model of its own space, by the BM25 score of the query's words. */
+struct similar {
     const struct engine *g;
     const struct generation *gen;
+    const struct engine_plan *plan;
     const float *profile; /* compared instead of the decoder's state, or NULL */
     bool states;          /* the decoder's state lives in the indexer's space */
 };
@@ -52,9 +55,24 @@ static double dot(const float *a, const float *b, int32_t n)
     return sum;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    int64_t x = ((const struct catalog_hit *)a)->number, y = ((const struct catalog_hit *)b)->number;
+    return (x > y) - (x < y);
+}
+
+static double word_score(const struct engine_plan *p, int64_t number)
+{
+    const struct catalog_hit key = {.number = number};
+    const struct catalog_hit *hit = bsearch(&key, p->words, (size_t)p->word_count, sizeof key, by_number);
+    return hit ? hit->score : 0;
+}
+
 static double similarity(void *context, uint32_t document, const float *state)
 {
     const struct similar *s = context;
+    if (s->plan->words)
+        return word_score(s->plan, s->gen->ids->number[document]);
     const float *against = s->profile ? s->profile : s->states ? state : NULL;
     const float *vector = against ? engine_vectors_of(s->g->vectors, s->gen->ids->number[document]) : NULL;
     return vector ? dot(against, vector, t5_config_of(s->g->indexer.model)->d_model) : 0;
@@ -104,7 +122,24 @@ static const float *profile_of(struct engine *g, struct engine_query *q)
 
 static bool same_space(const struct engine *g, enum engine_task task)
 {
-    return g->indexer.model && t5_config_of(g->indexer.model)->d_model == t5_config_of(g->task[task].model)->d_model;
+    return g->indexer.model && g->task[task].from_indexer && t5_config_of(g->indexer.model)->d_model == t5_config_of(g->task[task].model)->d_model;
+}
+
+/* On the caller's thread. */
+static void find_words(struct engine *g, struct engine_query *q)
+{
+    struct engine_plan *p = q->plan;
+    struct catalog_hit *best = arena_alloc(q->arena, WORDS_MOST * sizeof *best), *words = arena_alloc(q->arena, WORDS_MOST * sizeof *words);
+    struct catalog_reader *reader = catalog_reader_take(g->catalog, &q->err);
+    double began = clock_s();
+    if (reader && catalog_search(reader, q->text, strlen(q->text), WORDS_MOST, best, &p->word_count, &q->err) == 0) {
+        memcpy(words, best, (size_t)p->word_count * sizeof *words);
+        qsort(words, (size_t)p->word_count, sizeof *words, by_number);
+        p->words = words;
+        p->best = best;
+    }
+    catalog_reader_give(reader);
+    q->store_ms += 1e3 * (clock_s() - began);
 }
 
 /* ---- results of one request ---- */
@@ -124,16 +159,16 @@ static void rank_request(struct run_batch *b, int32_t r)
     struct engine *g = b->g;
     struct engine_query *q = b->query[r];
     int32_t width = q->plan->width, fresh;
-    struct similar similar = {.g = g, .gen = b->gen, .states = same_space(g, q->task)};
+    struct similar similar = {.g = g, .gen = b->gen, .plan = q->plan, .states = same_space(g, q->task)};
     int64_t *numbers = new_documents(b, beam, r, &fresh);
     if (fresh && g->vectors && q->task == TASK_RECOMMEND && !similar.states)
         similar.profile = profile_of(g, q);
-    if (fresh && g->vectors)
+    if (fresh && g->vectors && !q->plan->words)
         engine_vectors_fetch(g->vectors, numbers, fresh);
     free(numbers);
     const struct trie_view *v = trie_view_of(b->gen->ids->trie);
     const struct bucket_ranking k = {.trie = v, .trained = (uint32_t)g->layout.codes[v->levels - 1],
-                                     .similarity = g->vectors ? similarity : NULL, .context = &similar, .width = width};
+                                     .similarity = g->vectors || q->plan->words ? similarity : NULL, .context = &similar, .width = width};
     struct bucket_hit *hits = xmalloc((size_t)width * sizeof *hits);
     int32_t n = bucket_rank(beam, r, &k, hits);
     struct ranking *out = &b->ranking[r];
@@ -388,6 +423,9 @@ void engine_run(struct engine *g, struct engine_query **queries, int32_t n)
             set_late(queries[i], "before the query began");
     }
     encode_texts(g, queries, n);
+    for (int32_t i = 0; i < n; i++)
+        if (wants_device(queries[i]) && queries[i]->task == TASK_SEARCH && gen->ids->fresh && !same_space(g, TASK_SEARCH))
+            find_words(g, queries[i]);
     for (int32_t i = 0; i < n; i++)
         if (wants_device(queries[i]))
             order[device++] = queries[i];

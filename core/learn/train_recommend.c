@@ -202,8 +202,9 @@ static uint64_t recommend_digest(const struct task *k)
 static char *recommend_settings(const struct task *k)
 {
     const struct train_options *o = &k->train->o;
-    return xprintf("{\"task\":\"recommend\",\"input\":\"%s\",\"max_history\":%d,\"max_tokens\":%d,\"seed\":%llu}",
-                   o->text_history ? "texts" : "ids", o->max_history, k->longest, (unsigned long long)o->seed);
+    return xprintf("{\"task\":\"recommend\",\"input\":\"%s\",\"max_history\":%d,\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\"}",
+                   o->text_history ? "texts" : "ids", o->max_history, k->longest, (unsigned long long)o->seed,
+                   o->start == START_INDEXER ? "indexer" : "random");
 }
 
 /* ---- popular.tsv ---- */

@@ -206,7 +206,9 @@ static uint64_t search_digest(const struct task *k)
 
 static char *search_settings(const struct task *k)
 {
-    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu}", k->train->o.max_tokens, (unsigned long long)k->train->o.seed);
+    const struct train_options *o = &k->train->o;
+    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\"}", o->max_tokens, (unsigned long long)o->seed,
+                   o->start == START_INDEXER ? "indexer" : "random");
 }
 
 const struct task_kind task_search = {"search", search_open, search_close, search_source, search_digest, search_settings, NULL};

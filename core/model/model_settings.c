@@ -13,10 +13,12 @@ static int32_t number(const cJSON *settings, const char *name)
 void model_settings_read(struct model_settings *s, const char *json)
 {
     cJSON *o = json ? cJSON_Parse(json) : NULL;
+    const char *start = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "start"));
     const char *input = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "input"));
     *s = (struct model_settings){.max_tokens = number(o, "max_tokens"),
                                  .max_history = number(o, "max_history"),
                                  .based = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "based")),
+                                 .from_indexer = start && strcmp(start, "indexer") == 0,
                                  .texts = input && strcmp(input, "texts") == 0};
     cJSON_Delete(o);
 }

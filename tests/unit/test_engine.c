@@ -285,6 +285,24 @@ static void check_shares(const struct engine_query *q, int32_t fresh)
         assert_true(sum[i] == 0 || fabs(sum[i] - 1) < 1e-9);
 }
 
+/* In its bucket, the document that the query's words describe comes first. */
+static void check_words(const struct engine_query *q, const char *id)
+{
+    const struct engine_hit *own = kit_find(q, id);
+    int a = 0, b = 0, x, y, neighbours = 0;
+    assert_non_null(own);
+    assert_int_equal(sscanf(own->semantic_id, "%d-%d", &a, &b), 2);
+    for (int32_t i = 0; i < q->hit_count; i++) {
+        const struct engine_hit *h = &q->hits[i];
+        assert_int_equal(sscanf(h->semantic_id, "%d-%d", &x, &y), 2);
+        if (h->suffix_trained || h == own || x != a || y != b)
+            continue;
+        assert_true(h->log_share < own->log_share);
+        neighbours++;
+    }
+    assert_true(neighbours > 0);
+}
+
 static void test_new_documents(void **state)
 {
     struct kit *k = *state;
@@ -306,6 +324,7 @@ static void test_new_documents(void **state)
     assert_int_equal(q.hit_count, KIT_DOCUMENTS + NEW);
     assert_true(q.exhaustive && q.generation == b.generation);
     check_shares(&q, NEW);
+    check_words(&q, "new3");
 
     KIT_NEED(engine_index(k->engine, &b, &e) == 0, &e);
     for (int i = 0; i < NEW; i++)
