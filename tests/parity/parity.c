@@ -16,6 +16,7 @@ static const struct parity_case cases[] = {
     {"t5_v11", "t5_v11", parity_t5},
     {"beam", "beam", parity_beam},
     {"lmindexer", "lmindexer", parity_lmindexer},
+    {"rqvae", "rqvae", parity_rqvae},
     {"metrics", "metrics", parity_metrics},
 };
 

@@ -55,6 +55,7 @@ const char *parity_name(const struct parity_file *f, int32_t i);
 void parity_t5(const struct parity_case *c);
 void parity_beam(const struct parity_case *c);
 void parity_lmindexer(const struct parity_case *c);
+void parity_rqvae(const struct parity_case *c);
 void parity_metrics(const struct parity_case *c);
 
 #endif
