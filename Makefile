@@ -151,9 +151,9 @@ test: deps ## every test that needs no GPU and no network (SAN=address,undefined
 
 test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f32 (emulated), or DEVICE=cuda where a GPU is
 	@$(if $(DEVICE),,echo "test-device: DEVICE=cuda or EMU=1 says on what"; exit 64;)
-	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(BUILD)/parity $(BUILD)/tests/test_kernels $(MODULE)
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(BUILD)/parity $(BUILD)/tests/test_kernels $(BUILD)/tests/test_searcher $(MODULE)
 	@SEMINDEX_CUDA_MODULE=$(MODULE) $(TESTENV) python3 tests/run.py --log $(BUILD)/log "$(BUILD)/tests/test_kernels --device $(DEVICE)" \
-	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" "python3 tests/system/test_device.py $(BUILD)/semindex"
+	  "$(BUILD)/tests/test_searcher --device $(DEVICE)" "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" "python3 tests/system/test_device.py $(BUILD)/semindex"
 
 test-thread: ## the tests of what runs in several threads; meant for SAN=thread
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(THREADED)

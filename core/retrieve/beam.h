@@ -35,10 +35,10 @@ struct beam_search {
  * said so: results are then undefined. */
 int beam_run(struct beam *b, struct t5_work *work, const struct beam_search *s);
 
-/* The same in parts. load: before t5_encode_run or behind it; of the rows that were loaded only the first `live` are requests, the others find
- * nothing (all are live where has_host_memory). positions: ops alone, which may be recorded; a recording serves searches of equal rows,
- * width and keep_states, if `placed` has the same resident view. send: begins to read the results. receive: waits for them; any thread where
- * there are landings, and until then the same s. */
+/* The same in parts. load: before t5_encode_run or behind it; of the rows that were loaded only the first `live` are requests, the others
+ * find nothing (all are live where has_host_memory). positions: ops alone, which may be recorded; a recording serves searches of equal
+ * rows, width and keep_states, if `placed` has the same resident view. send: begins to read the results. receive: waits for them; any
+ * thread where there are landings, and until then the same s. */
 void beam_load(struct beam *b, struct t5_work *work, const struct beam_search *s, int32_t live);
 int beam_positions(struct beam *b, struct t5_work *work, const struct beam_search *s);
 void beam_send(struct beam *b, const struct beam_search *s);

@@ -1,12 +1,12 @@
 /* searcher.c: see searcher.h.
  *
- * Work space and beam memory exist once: a device runs one batch after another in the order of the calls, so the next one may be written and
- * queued while the last one still runs. Only results exist for each seat, in twins of one beam; they land in host memory on their own.
+ * Work space and beam memory exist once: a device runs one batch after another in the order of the calls, so the next one may be written
+ * and queued while the last one still runs. Only results exist for each seat, in twins of one beam; they land in host memory on their own.
  *
- * What a recording freezes is what the host tells the ops: counts (the shape), addresses (work space, beam memory, the trie's view: all made
- * once) and how large a trie is, after which a beam step divides its work. So ops hear powers of two of a trie's nodes, and a recording made for
- * others is dropped when its turn comes. What changes from batch to batch lies in device memory: tokens, offsets, the number of live
- * requests, the view with the true sizes. */
+ * What a recording freezes is what the host tells the ops: counts (the shape), addresses (work space, beam memory, the trie's view: all
+ * made once) and how large a trie is, after which a beam step divides its work. So ops hear powers of two of a trie's nodes, and a
+ * recording made for others is dropped when its turn comes. What changes from batch to batch lies in device memory: tokens, offsets, the
+ * number of live requests, the view with the true sizes. */
 #include "searcher.h"
 #include "../base/mem.h"
 #include "../base/run.h"

@@ -1,7 +1,9 @@
 /* test_searcher.c: searches by recordings, padded and two at a time, give what the same searches give called alone.
  *
- * Every result is compared, bit by bit, with an exact batch on a work space and beam of its own. On a processor there is nothing to record: then
- * the same tests say that a searcher is its calls. An emulated build runs them on the emulated device; --device NAME on another. */
+ * Every result is compared with an exact batch on a work space and beam of its own, bit by bit; a GPU, whose products choose their algorithm
+ * by shape, is allowed what its roundings make of scores. On a processor there is nothing to record: then the same tests say that a searcher
+ * is its calls. An emulated build runs them on the emulated device; --device NAME on another. */
+#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +23,7 @@ enum { VOCAB = 13, D = 16, CODES = 5, SUFFIXES = 64, DOCUMENTS = 60, MANY = 1500
 
 static const struct backend *be;
 static bool recorded; /* the backend records */
+static bool exact;    /* an element of a product does not depend on the number of rows */
 
 struct world {
     struct code_layout layout;
@@ -116,20 +119,28 @@ static void begin(struct world *w, int32_t seat, const struct batch *b, const st
     assert_int_equal(searcher_begin(w->searcher, seat, &(struct t5_batch){b->count, b->tokens, b->offsets}, q), 0);
 }
 
+static void compare_scores(double x, double y)
+{
+    assert_true(exact ? x == y : fabs(x - y) <= 0.05 * (1 + fabs(y)));
+}
+
 static void compare_request(const struct beam *x, const struct beam *y, int32_t r, const struct beam_search *q)
 {
     int32_t n, m;
     const struct beam_hit *h = beam_hits(x, r, &n), *k = beam_hits(y, r, &m);
     assert_int_equal(n, m);
-    for (int32_t i = 0; i < n; i++)
-        assert_true(h[i].leaf == k[i].leaf && h[i].document == k[i].document && h[i].score == k[i].score);
+    for (int32_t i = 0; i < n; i++) {
+        compare_scores(h[i].score, k[i].score);
+        assert_true(!exact || (h[i].leaf == k[i].leaf && h[i].document == k[i].document));
+    }
     assert_int_equal(beam_exhaustive(x, r), beam_exhaustive(y, r));
     const struct beam_prefix *p = beam_prefixes(x, r, &n), *s = beam_prefixes(y, r, &m);
     assert_int_equal(n, m);
     for (int32_t i = 0; i < n; i++) {
-        assert_true(p[i].node == s[i].node && p[i].score == s[i].score);
+        compare_scores(p[i].score, s[i].score);
+        assert_true(!exact || p[i].node == s[i].node);
         assert_int_equal(p[i].state != NULL, q->keep_states);
-        assert_true(!q->keep_states || memcmp(p[i].state, s[i].state, D * sizeof(float)) == 0);
+        assert_true(!q->keep_states || !exact || memcmp(p[i].state, s[i].state, D * sizeof(float)) == 0);
     }
 }
 
@@ -350,6 +361,11 @@ int main(int argc, char **argv)
         return 69;
     }
     recorded = be->record_begin != NULL;
+#ifdef SEMINDEX_EMU
+    exact = true;
+#else
+    exact = be->has_host_memory;
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recorded_searches_equal_called_ones),
         cmocka_unit_test(test_without_recordings),
