@@ -42,6 +42,7 @@ say "evaluate on held-out queries and histories"
 echo "learning and evaluation took $(($(date +%s) - start)) s"
 
 say "serve"
+: > "$dir/serve.out" # the daemon's shell may open it later than the first look below
 "$program" serve --model "$dir/bundle" --catalog "$dir/catalog.db" --listen "$listen" > "$dir/serve.out" 2> "$dir/serve.log" &
 daemon=$!
 trap 'kill "$daemon" 2>/dev/null || true' EXIT INT TERM
