@@ -151,9 +151,12 @@ test: deps ## every test that needs no GPU and no network (SAN=address,undefined
 
 test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f32 (emulated), or DEVICE=cuda where a GPU is
 	@$(if $(DEVICE),,echo "test-device: DEVICE=cuda or EMU=1 says on what"; exit 64;)
-	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(BUILD)/parity $(BUILD)/tests/test_kernels $(BUILD)/tests/test_searcher $(MODULE)
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(BUILD)/parity $(BUILD)/tests/test_kernels $(BUILD)/tests/test_searcher $(ON_DEVICE) $(MODULE)
 	@SEMINDEX_CUDA_MODULE=$(MODULE) $(TESTENV) python3 tests/run.py --log $(BUILD)/log "$(BUILD)/tests/test_kernels --device $(DEVICE)" \
-	  "$(BUILD)/tests/test_searcher --device $(DEVICE)" "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" "python3 tests/system/test_device.py $(BUILD)/semindex"
+	  "$(BUILD)/tests/test_searcher --device $(DEVICE)" $(foreach t,$(ON_DEVICE),"$(t) --device $(DEVICE)") \
+	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" "python3 tests/system/test_device.py $(BUILD)/semindex"
+# Its results are compared with the reference's in single precision.
+ON_DEVICE = $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine)
 
 test-thread: ## the tests of what runs in several threads; meant for SAN=thread
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(THREADED)
