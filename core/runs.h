@@ -23,7 +23,9 @@ struct tokenizer_options {
 };
 int tokenizer_run(const struct tokenizer_options *o, const struct run *run, struct err *e);
 
-/* semindex learn-ids: LMIndexer, Algorithm 1. Writes the bundle (indexer, ids, documents). Checkpoints beside it in OUT.work/. */
+/* semindex learn-ids: LMIndexer, Algorithm 1. Writes the bundle (indexer, ids, documents). Checkpoints beside it in OUT.work/. The other
+ * indexers are over text embeddings: the user's own, or the mean of a T5's encoder outputs (the T5 of `base`). */
+enum learn_indexer { INDEXER_LMINDEXER, INDEXER_RQVAE, INDEXER_HIERARCHICAL, INDEXER_RESIDUAL };
 struct learn_options {
     const char *data;      /* BEIR folder or items.jsonl [+ sequences.txt] */
     const char *out;       /* bundle to write, or to renew */
@@ -47,6 +49,10 @@ struct learn_options {
     int32_t kmeans_restarts, kmeans_iterations; /* 10, 50 */
     uint64_t seed;         /* 1 */
     int32_t limit;         /* first documents of the corpus only; 0 = all */
+    enum learn_indexer indexer;
+    const char *embeddings, *embedding_ids; /* not LMIndexer: .npy or .safetensors; ids of its rows, one a line, NULL = corpus order */
+    double epochs;         /* rq-VAE; 200. Defaults of the three: positions 3, codes 256, batch 256 */
+    int32_t leaf;          /* hierarchical: clusters of so many documents are not divided; 8. Default codes follow from it */
     const char *device;
     int threads;
     double checkpoint_s;   /* seconds between checkpoints; 20 */

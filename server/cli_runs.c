@@ -91,12 +91,30 @@ static void learn_shape(const struct options *o, struct learn_options *l)
     l->gated = option_flag(o, OPT_GATED);
     l->positions = small(o, OPT_POSITIONS);
     l->codes = small(o, OPT_K);
+    l->leaf = small(o, OPT_LEAF);
+}
+
+static int learn_embeddings(const struct options *o, struct learn_options *l, struct err *e)
+{
+    static const char *const names[] = {[INDEXER_LMINDEXER] = "lmindexer", [INDEXER_RQVAE] = "rq-vae", [INDEXER_HIERARCHICAL] = "hierarchical",
+                                        [INDEXER_RESIDUAL] = "residual"};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(option_text(o, OPT_INDEXER), names[i]))
+            l->indexer = (enum learn_indexer)i;
+    l->embeddings = option_text(o, OPT_EMBEDDINGS);
+    l->embedding_ids = option_text(o, OPT_EMBEDDING_IDS);
+    if (l->embeddings && l->indexer == INDEXER_LMINDEXER)
+        return err_set(e, ERR_USAGE, "--embeddings: lmindexer reads the texts themselves; --indexer rq-vae, hierarchical or residual read embeddings");
+    if (l->embedding_ids && !l->embeddings)
+        return err_set(e, ERR_USAGE, "--embedding-ids names the rows of --embeddings, which is missing");
+    return 0;
 }
 
 static void learn_training(const struct options *o, struct learn_options *l)
 {
     l->max_tokens = small(o, OPT_MAX_TOKENS);
     l->batch = small(o, OPT_BATCH);
+    l->epochs = option_real(o, OPT_EPOCHS);
     l->warmup_epochs = option_real(o, OPT_WARMUP_EPOCHS);
     l->continuous_epochs = option_real(o, OPT_CONTINUOUS_EPOCHS);
     l->joint_epochs = option_real(o, OPT_JOINT_EPOCHS);
@@ -128,7 +146,7 @@ int cli_learn(const struct options *o, struct err *e)
         return -1;
     learn_shape(o, &l);
     learn_training(o, &l);
-    if (parse_hints(option_text(o, OPT_HINTS), l.hints, e))
+    if (learn_embeddings(o, &l, e) || parse_hints(option_text(o, OPT_HINTS), l.hints, e))
         return -1;
     int rc = learn_run(&l, cli_progress_begin(o), e);
     cli_progress_end();

@@ -28,7 +28,7 @@ static const struct command commands[] = {
     {"import", CMD_IMPORT, "Learning", "DIR [--codes FILE --ids FILE] --out BUNDLE", "make a bundle from a Hugging Face T5 folder", NULL,
      cli_import},
     {"tokenizer", CMD_TOKENIZER, "Learning", "--data DIR --out FILE", "train a SentencePiece model on a corpus", NULL, cli_tokenizer},
-    {"learn-ids", CMD_LEARN, "Learning", "--data DIR --model BUNDLE", "learn semantic IDs of a corpus (LMIndexer) and write a bundle",
+    {"learn-ids", CMD_LEARN, "Learning", "--data DIR --model BUNDLE", "learn semantic IDs of a corpus and write a bundle",
      "BUNDLE is written; --out is another name for it. A stopped run goes on where it was when started again with the same options.",
      cli_learn},
     {"train", CMD_TRAIN, "Learning", "search|recommend --model BUNDLE --data DIR", "add a search or recommendation model to a bundle", NULL,

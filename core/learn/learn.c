@@ -365,15 +365,16 @@ static int run_stages(struct learn *s, struct err *e)
 int learn_run(const struct learn_options *o, const struct run *run, struct err *e)
 {
     struct learn s = {.o = *o, .run = run};
-    int rc = learn_open(&s, e);
-    if (rc == 0) {
+    bool quantiser = o->indexer != INDEXER_LMINDEXER;
+    int rc = quantiser ? learn_quantiser_run(&s, e) : learn_open(&s, e);
+    if (rc == 0 && !quantiser) {
         build_stages(&s);
         s.saved_s = clock_s();
         rc = restore(&s, e);
     }
-    if (rc == 0)
+    if (rc == 0 && !quantiser)
         rc = run_stages(&s, e);
-    if (rc == 0)
+    if (rc == 0 && !quantiser)
         rc = learn_write_bundle(&s, e);
     if (rc == 0)
         rc = file_remove_tree(s.work, e);

@@ -4,6 +4,7 @@
 
 #include "../data/corpus.h"
 #include "../model/bundle.h"
+#include "../model/quantiser.h"
 #include "../runs.h"
 #include "../text/tokenizer.h"
 #include "id_statistics.h"
@@ -43,6 +44,9 @@ struct learn {
     struct learn_mark mark;
     char *settings;
     struct learn_batch *batch;
+    struct quantiser *quantiser;   /* instead of the model: rq-vae, residual, hierarchical */
+    struct text_embedding *texts;  /* with it, where texts are embedded here */
+    bool branching_open;           /* hierarchical: nobody said how many codes */
     double saved_s; /* clock of the last checkpoint */
 };
 
@@ -60,7 +64,13 @@ int64_t learn_longest_tokens(const struct learn *s, int32_t documents);
 /* ---- learn_open.c ---- */
 /* Fills in defaults, reads and tokenises the corpus, makes the model (random, or from a base bundle) and the work spaces. */
 int learn_open(struct learn *s, struct err *e);
+/* Its first half alone: defaults, device, corpus, work folder; then tokenizer and tokens. */
+int learn_open_corpus(struct learn *s, struct err *e);
+int learn_open_texts(struct learn *s, const struct bundle *base, struct err *e);
 void learn_close(struct learn *s);
+
+/* ---- learn_quantiser.c ---- */
+int learn_quantiser_run(struct learn *s, struct err *e);
 
 /* ---- learn_output.c ---- */
 int learn_write_bundle(struct learn *s, struct err *e);

@@ -7,6 +7,7 @@
 #include "../base/hash.h"
 #include "../model/model_file.h"
 #include "../model/need.h"
+#include "../model/text_embedding.h"
 #include "../text/document.h"
 
 #include <string.h>
@@ -27,16 +28,19 @@ static void default_double(double *field, double value)
 
 static void fill_defaults(struct learn_options *o)
 {
+    bool quantiser = o->indexer != INDEXER_LMINDEXER;
+    default_int(&o->leaf, 8);
+    default_double(&o->epochs, 200);
     default_int(&o->d_model, 128);
     default_int(&o->d_ff, 512);
     default_int(&o->d_kv, 32);
     default_int(&o->heads, 4);
     default_int(&o->encoder_layers, 3);
     default_int(&o->decoder_layers, 2);
-    default_int(&o->positions, 2);
-    default_int(&o->codes, 512);
+    default_int(&o->positions, quantiser ? 3 : 2);
+    default_int(&o->codes, quantiser ? 256 : 512);
     default_int(&o->max_tokens, 128);
-    default_int(&o->batch, 128);
+    default_int(&o->batch, quantiser ? 256 : 128);
     default_int(&o->negatives, 4);
     default_int(&o->kmeans_restarts, 10);
     default_int(&o->kmeans_iterations, 50);
@@ -239,18 +243,23 @@ static char *settings_of(const struct learn *s)
     return t.data;
 }
 
-static int open_with_base(struct learn *s, const struct bundle *base, struct err *e)
+int learn_open_texts(struct learn *s, const struct bundle *base, struct err *e)
 {
     if (open_tokenizer(s, base, e) < 0)
         return -1;
     tokenise(s);
-    if (make_model(s, base, e) < 0 || make_work(s, e) < 0)
+    return 0;
+}
+
+static int open_with_base(struct learn *s, const struct bundle *base, struct err *e)
+{
+    if (learn_open_texts(s, base, e) < 0 || make_model(s, base, e) < 0 || make_work(s, e) < 0)
         return -1;
     s->settings = settings_of(s);
     return 0;
 }
 
-int learn_open(struct learn *s, struct err *e)
+int learn_open_corpus(struct learn *s, struct err *e)
 {
     char message[512];
     fill_defaults(&s->o);
@@ -261,7 +270,12 @@ int learn_open(struct learn *s, struct err *e)
         return err_set(e, ERR_UNAVAILABLE, "device %s: %s", s->o.device ? s->o.device : "auto", message);
     run_note_device(s->run, s->be->device, message);
     s->work = xprintf("%s.work", s->o.out);
-    if (read_documents(s, e) < 0 || file_mkdirs(s->work, e) < 0)
+    return read_documents(s, e) < 0 ? -1 : file_mkdirs(s->work, e);
+}
+
+int learn_open(struct learn *s, struct err *e)
+{
+    if (learn_open_corpus(s, e) < 0)
         return -1;
     struct bundle *base = s->o.base ? bundle_open(s->o.base, e) : NULL;
     if (s->o.base && !base)
@@ -275,6 +289,8 @@ void learn_close(struct learn *s)
 {
     lm_work_free(s->lm);
     t5_free(s->model);
+    quantiser_free(s->quantiser);
+    text_embedding_close(s->texts);
     tokenizer_close(s->tokenizer);
     learn_batch_free(s->batch);
     corpus_free(&s->corpus);

@@ -7,6 +7,7 @@
 #include "../base/file.h"
 #include "../base/hash.h"
 #include "../model/model_file.h"
+#include "../model/text_embedding.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -75,24 +76,32 @@ static int put_ids(struct learn *s, struct bundle *b, const struct id_table *ids
     return rc;
 }
 
-static int put_parts(struct learn *s, struct bundle *b, const struct id_table *ids, struct err *e)
+static int put_indexer(struct learn *s, struct bundle *b, struct err *e)
 {
+    if (s->quantiser)
+        return quantiser_write(s->quantiser, b, e) < 0 || (s->texts && text_embedding_write(s->texts, b, e) < 0) ? -1 : 0;
     struct code_layout layout = {.base = t5_config_of(s->model)->vocab, .positions = s->o.positions};
-    size_t size;
     for (int32_t t = 0; t < s->o.positions; t++)
         layout.codes[t] = s->o.codes;
+    char *settings = xprintf("{\"max_tokens\":%d,\"seed\":%llu,\"based\":%s}", s->o.max_tokens, (unsigned long long)s->o.seed,
+                             s->o.base ? "true" : "false");
+    int rc = model_file_write(b, "indexer", s->model, &layout, settings, e);
+    free(settings);
+    return rc;
+}
+
+static int put_parts(struct learn *s, struct bundle *b, const struct id_table *ids, struct err *e)
+{
+    size_t size;
     char *tokenizer = file_read(s->tokenizer_path, 0, &size, e);
     if (!tokenizer)
         return -1;
-    char *settings = xprintf("{\"max_tokens\":%d,\"seed\":%llu,\"based\":%s}", s->o.max_tokens, (unsigned long long)s->o.seed,
-                             s->o.base ? "true" : "false");
     int rc = bundle_put(b, "tokenizer.model", tokenizer, size, e);
     if (rc == 0)
-        rc = model_file_write(b, "indexer", s->model, &layout, settings, e);
+        rc = put_indexer(s, b, e);
     if (rc == 0)
         rc = put_ids(s, b, ids, e);
     free(tokenizer);
-    free(settings);
     return rc;
 }
 

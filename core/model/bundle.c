@@ -341,6 +341,8 @@ void bundle_id_digest(const struct bundle *b, char hex[65])
 {
     int model = bundle_name_index("indexer.safetensors");
     if (!b->now.entry[model].file)
+        model = bundle_name_index("quantiser.safetensors");
+    if (!b->now.entry[model].file)
         model = bundle_name_index("search.safetensors");
     const int which[] = {bundle_name_index("tokenizer.model"), model, bundle_name_index("ids.tsv")};
     manifest_digest(&b->now, which, 3, hex);

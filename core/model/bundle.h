@@ -3,6 +3,7 @@
  *   bundle.json            {"format":"semindex-bundle","version":1,"parts":{..},"files":{name:{"bytes","sha256"}}}: the manifest; written last
  *   tokenizer.model        SentencePiece model (absent: imports, but cannot be served)
  *   indexer.safetensors    T5 + codebooks + reconstructor, with its settings in indexer.json           (part "indexer")
+ *   quantiser.safetensors  instead of an indexer: what turns a text embedding into codes, with quantiser.json (quantiser.h)
  *   search.safetensors     task model whose extra vocabulary rows are ID codes, search.json             (part "search")
  *   recommend.safetensors  the same for histories, recommend.json                                       (part "recommend")
  *   base.safetensors       an imported T5 without codes, base.json: the start of learn-ids              (part "base")
@@ -43,7 +44,7 @@ int bundle_drop(struct bundle *b, const char *name); /* leaves a logical file ou
 int bundle_commit(struct bundle *b, struct err *e);
 void bundle_abandon(struct bundle *b);
 
-/* What identifies the ID space: SHA-256 over (tokenizer, indexer or the imported model, ids.tsv) digests. A catalogue remembers it. hex[65]. */
+/* What identifies the ID space: SHA-256 over (tokenizer; indexer, quantiser or the imported model; ids.tsv) digests. A catalogue remembers it. hex[65]. */
 void bundle_id_digest(const struct bundle *b, char hex[65]);
 /* Over all files: what /info calls the model's digest. */
 void bundle_digest(const struct bundle *b, char hex[65]);
