@@ -162,7 +162,7 @@ test-thread: ## the tests of what runs in several threads; meant for SAN=thread
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(THREADED)
 	@$(TESTENV) python3 tests/run.py --log $(BUILD)/log $(THREADED) $(foreach t,index beam bad_input,"python3 tests/system/test_$(t).py $(BUILD)/semindex") \
 	  "python3 tests/system/test_load.py $(BUILD)/semindex - 3"
-THREADED := $(foreach t,kernels catalog engine engine_generation,$(BUILD)/tests/test_$(t))
+THREADED := $(foreach t,kernels catalog engine engine_generation searcher,$(BUILD)/tests/test_$(t))
 
 build-tests: $(BUILD)/semindex $(BUILD)/parity $(UNIT)
 # The device that tests of an emulated build run on; DEVICE=cuda with a GPU.

@@ -1,8 +1,8 @@
 /* test_searcher.c: searches by recordings, padded and two at a time, give what the same searches give called alone.
  *
- * Every result is compared with an exact batch on a work space and beam of its own, bit by bit; a GPU, whose products choose their algorithm
- * by shape, is allowed what its roundings make of scores. On a processor there is nothing to record: then the same tests say that a searcher
- * is its calls. An emulated build runs them on the emulated device; --device NAME on another. */
+ * Every result is compared with an exact batch on a work space and beam of its own, bit by bit; a GPU, whose products choose their
+ * algorithm by shape, is allowed what its roundings make of scores. On a processor there is nothing to record: then the same tests say that
+ * a searcher is its calls. An emulated build runs them on the emulated device; --device NAME on another. */
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "../../core/base/mem.h"
+#include "../../core/engine_device.h"
 #include "../../core/retrieve/searcher.h"
 
 enum { VOCAB = 13, D = 16, CODES = 5, SUFFIXES = 64, DOCUMENTS = 60, MANY = 1500, POSITIONS = 3, REQUESTS = 7, LONGEST = 9, WIDEST = 12,
@@ -347,6 +348,156 @@ static void test_seats(void **state)
     world_close(&w);
 }
 
+/* ---- callers in threads ---- */
+
+/* A device that is a processor with memory of its own, so that this test runs where threads are watched. */
+struct landing {
+    size_t bytes;
+    char memory[];
+};
+
+static struct landing *landing_open(size_t bytes)
+{
+    struct landing *l = xcalloc(1, sizeof *l + bytes);
+    l->bytes = bytes;
+    return l;
+}
+
+static void landing_close(struct landing *l)
+{
+    free(l);
+}
+
+static void land(struct landing *l, size_t at, const void *memory, size_t bytes)
+{
+    assert_true(at + bytes <= l->bytes);
+    memcpy(l->memory + at, memory, bytes);
+}
+
+static const void *landed(struct landing *l)
+{
+    return l->memory;
+}
+
+static void unpack(float *y, const void *from, int64_t n)
+{
+    memcpy(y, from, (size_t)n * sizeof *y);
+}
+
+static const struct backend *beneath;
+
+/* As a device does, which reads the trie where it lies. */
+static void resident_step(const struct beam_step *a)
+{
+    struct beam_step b = *a;
+    b.trie = a->trie->resident;
+    beneath->beam_step(&b);
+}
+
+enum { CALLERS = 3, TURNS = 40, BATCHES = 4 };
+struct answers {
+    struct beam_hit hit[REQUESTS][WIDEST];
+    int32_t count[REQUESTS];
+};
+struct callers {
+    struct world *w;
+    struct device *d;
+    struct beam_search q;
+    struct batch batch[BATCHES];
+    struct answers expected[BATCHES];
+};
+struct caller {
+    struct callers *all;
+    int32_t first, seat, wrong;
+    const struct batch *b; /* of this turn */
+    pthread_t thread;
+};
+
+static void answers_of(struct answers *a, const struct beam *beam, int32_t requests)
+{
+    for (int32_t r = 0; r < requests; r++) {
+        const struct beam_hit *h = beam_hits(beam, r, &a->count[r]);
+        memcpy(a->hit[r], h, (size_t)a->count[r] * sizeof *h);
+    }
+}
+
+static bool same_answers(const struct answers *a, const struct beam *beam, int32_t requests)
+{
+    bool same = true;
+    for (int32_t r = 0; r < requests; r++) {
+        int32_t n;
+        const struct beam_hit *h = beam_hits(beam, r, &n);
+        same = same && n == a->count[r];
+        for (int32_t i = 0; i < n && same; i++)
+            same = exact ? h[i].leaf == a->hit[r][i].leaf && h[i].score == a->hit[r][i].score
+                         : fabs(h[i].score - a->hit[r][i].score) <= 0.05 * (1 + fabs(h[i].score));
+    }
+    return same;
+}
+
+static void send(void *state)
+{
+    struct caller *c = state;
+    c->wrong += searcher_begin(c->all->w->searcher, c->seat, &(struct t5_batch){c->b->count, c->b->tokens, c->b->offsets}, &c->all->q) != 0;
+}
+
+static void *call_often(void *state)
+{
+    struct caller *c = state;
+    struct searcher *s = c->all->w->searcher;
+    for (int32_t turn = 0; turn < TURNS; turn++) {
+        int32_t k = (c->first + turn) % BATCHES;
+        c->b = &c->all->batch[k];
+        c->seat = searcher_take(s, true);
+        device_call(c->all->d, send, c);
+        c->wrong += !same_answers(&c->all->expected[k], searcher_end(s, c->seat), c->b->count);
+        searcher_give(s, c->seat);
+    }
+    return NULL;
+}
+
+static void draw_callers(struct callers *all, struct world *w)
+{
+    struct err e = {0};
+    *all = (struct callers){.w = w, .d = device_open(&e), .q = search_of(w, 6, 2)};
+    for (int32_t k = 0; k < BATCHES; k++) {
+        struct batch *b = &all->batch[k];
+        *b = draw_batch((uint64_t)k, 1 + 2 * k);
+        t5_encode(w->model, w->work, &(struct t5_batch){b->count, b->tokens, b->offsets}, 0);
+        assert_int_equal(beam_run(w->beam, w->work, &all->q), 0);
+        answers_of(&all->expected[k], w->beam, b->count);
+    }
+}
+
+static void test_callers(void **state)
+{
+    (void)state;
+    struct backend remote = *be;
+    beneath = be;
+    if (be->has_host_memory) {
+        remote.has_host_memory = false;
+        remote.landing_open = landing_open, remote.landing_close = landing_close;
+        remote.beam_step = resident_step, remote.land = land, remote.landed = landed, remote.unpack = unpack;
+        be = &remote;
+    }
+    struct world w = world_open(BUDGET);
+    struct callers *all = xcalloc(1, sizeof *all);
+    struct caller c[CALLERS];
+    draw_callers(all, &w);
+    for (int32_t i = 0; i < CALLERS; i++) {
+        c[i] = (struct caller){.all = all, .first = i};
+        assert_int_equal(pthread_create(&c[i].thread, NULL, call_often, &c[i]), 0);
+    }
+    for (int32_t i = 0; i < CALLERS; i++) {
+        pthread_join(c[i].thread, NULL);
+        assert_int_equal(c[i].wrong, 0);
+    }
+    device_close(all->d);
+    free(all);
+    world_close(&w);
+    be = beneath;
+}
+
 int main(int argc, char **argv)
 {
     char why[256];
@@ -375,6 +526,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_warm),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_seats),
+        cmocka_unit_test(test_callers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
