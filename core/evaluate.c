@@ -1,8 +1,9 @@
 /* evaluate.c: `semindex evaluate`: rankings of held-out queries and histories, each beside what any program could do without learning.
  *
  * The tasks fill tables of sums (evaluate_search.c, evaluate_recommend.c) and single figures (evaluate_ids.c); this file opens what they
- * need, averages and prints, as text for people and as JSON for scripts. A ranking that reaches only so far leaves the columns beyond its
- * reach empty instead of printing a figure that looks like a bad one. Everything random is drawn from the seed. */
+ * need and keeps the tables; evaluate_print.c averages and prints. Values of single queries are kept only when intervals or a comparison were
+ * asked for: 12 doubles a query and ranking. Lists are judged as trec_eval does: scores as 32-bit floats, ties by name. Everything random is
+ * drawn from the seed. */
 #include "evaluate_internal.h"
 
 #include <stdlib.h>
@@ -19,7 +20,7 @@ struct evaluate_table *evaluate_table_add(struct evaluate *v, const char *task, 
 {
     CHECK(v->table_count < (int32_t)(sizeof v->tables / sizeof *v->tables));
     struct evaluate_table *t = &v->tables[v->table_count++];
-    *t = (struct evaluate_table){.task = task, .title = title};
+    *t = (struct evaluate_table){.task = task, .title = title, .keeps = v->o.intervals || v->o.compare != NULL};
     return t;
 }
 
@@ -27,18 +28,26 @@ struct evaluate_row *evaluate_row_add(struct evaluate_table *t, const char *name
 {
     CHECK(t->rows < EVALUATE_ROWS);
     struct evaluate_row *r = &t->row[t->rows++];
-    *r = (struct evaluate_row){.name = name, .reach = reach};
+    *r = (struct evaluate_row){.name = name, .reach = reach, .keeps = t->keeps};
     return r;
 }
 
 static void add_query(struct evaluate_row *r, const struct metrics_query *q)
 {
-    for (int32_t i = 0; i < EVALUATE_COLUMNS; i++)
-        r->sum[i] += metrics_value(&evaluate_columns[i], q);
+    if (r->keeps && r->queries == r->room) {
+        r->room = r->room * 2 + 1024;
+        r->values = xrealloc(r->values, (size_t)r->room * EVALUATE_COLUMNS, sizeof *r->values);
+    }
+    for (int32_t i = 0; i < EVALUATE_COLUMNS; i++) {
+        double value = metrics_value(&evaluate_columns[i], q);
+        r->sum[i] += value;
+        if (r->keeps)
+            r->values[r->queries * EVALUATE_COLUMNS + i] = value;
+    }
     r->queries++;
 }
 
-static int32_t grade_of(const struct evaluate_truth *truth, int32_t document)
+int32_t evaluate_grade(const struct evaluate_truth *truth, int32_t document)
 {
     int32_t low = 0, high = truth->count;
     while (low < high) {
@@ -51,19 +60,26 @@ static int32_t grade_of(const struct evaluate_truth *truth, int32_t document)
     return low < truth->count && truth->document[low] == document ? truth->grade[low] : 0;
 }
 
+void evaluate_row_hits(struct evaluate_row *r, const struct metrics_hit *hits, int32_t count, const struct evaluate_truth *truth)
+{
+    int32_t *grades = xcalloc((size_t)count + 1, sizeof *grades);
+    for (int32_t i = 0; i < count; i++)
+        grades[i] = hits[i].grade;
+    add_query(r, &(struct metrics_query){grades, count, truth->grade, truth->count});
+    free(grades);
+}
+
 void evaluate_row_list(struct evaluate_row *r, const struct evaluate_list *list, const struct evaluate_truth *truth)
 {
     struct metrics_hit *hits = xcalloc((size_t)list->count + 1, sizeof *hits);
-    int32_t *grades = xcalloc((size_t)list->count + 1, sizeof *grades);
     for (int32_t i = 0; i < list->count; i++)
-        hits[i] = (struct metrics_hit){list->corpus->documents[list->documents[i]].id, list->scores[i],
-                                       grade_of(truth, list->documents[i])};
+        hits[i] = (struct metrics_hit){list->corpus->documents[list->documents[i]].id, (double)(float)list->scores[i],
+                                       evaluate_grade(truth, list->documents[i])};
     metrics_sort(hits, list->count);
-    for (int32_t i = 0; i < list->count; i++)
-        grades[i] = hits[i].grade;
-    add_query(r, &(struct metrics_query){grades, list->count, truth->grade, truth->count});
+    evaluate_row_hits(r, hits, list->count, truth);
+    if (r->out != NULL)
+        trec_run_write(r->out->stream, list->query, hits, list->count, r->name);
     free(hits);
-    free(grades);
 }
 
 void evaluate_row_rank(struct evaluate_row *r, int32_t rank)
@@ -84,78 +100,6 @@ void evaluate_fact_add(struct evaluate_facts *f, double value, const char *forma
     vsnprintf(fact->name, sizeof fact->name, format, list);
     va_end(list);
     fact->value = value;
-}
-
-/* ---- printing ---- */
-
-static bool is_reached(const struct evaluate_row *r, int32_t i)
-{
-    return r->queries > 0 && evaluate_columns[i].k <= r->reach;
-}
-
-static void print_table(struct str *out, const struct evaluate_table *t)
-{
-    char name[32];
-    str_printf(out, "%s: %s\n%-22s %8s", t->task, t->title, "ranking", "queries");
-    for (int32_t i = 0; i < EVALUATE_COLUMNS; i++) {
-        metrics_name(&evaluate_columns[i], name);
-        str_printf(out, " %*s", (int)strlen(name) < 7 ? 7 : (int)strlen(name), name);
-    }
-    str_puts(out, "\n");
-    for (int32_t k = 0; k < t->rows; k++) {
-        const struct evaluate_row *r = &t->row[k];
-        str_printf(out, "%-22s %8lld", r->name, (long long)r->queries);
-        for (int32_t i = 0; i < EVALUATE_COLUMNS; i++) {
-            metrics_name(&evaluate_columns[i], name);
-            int width = (int)strlen(name) < 7 ? 7 : (int)strlen(name);
-            if (is_reached(r, i))
-                str_printf(out, " %*.4f", width, r->sum[i] / (double)r->queries);
-            else
-                str_printf(out, " %*s", width, "-");
-        }
-        str_puts(out, "\n");
-    }
-    str_puts(out, "\n");
-}
-
-static void print_text(const struct evaluate *v, struct str *out)
-{
-    for (int32_t i = 0; i < v->table_count; i++)
-        print_table(out, &v->tables[i]);
-    if (v->facts.count > 0)
-        str_puts(out, "ids\n");
-    for (int32_t i = 0; i < v->facts.count; i++)
-        str_printf(out, "%-40s %.6g\n", v->facts.fact[i].name, v->facts.fact[i].value);
-}
-
-static void json_row(struct str *out, const struct evaluate_row *r)
-{
-    char name[32];
-    str_printf(out, "{\"ranking\":\"%s\",\"queries\":%lld", r->name, (long long)r->queries);
-    for (int32_t i = 0; i < EVALUATE_COLUMNS; i++)
-        if (is_reached(r, i)) {
-            metrics_name(&evaluate_columns[i], name);
-            str_printf(out, ",\"%s\":%.9g", name, r->sum[i] / (double)r->queries);
-        }
-    str_puts(out, "}");
-}
-
-static void print_json(const struct evaluate *v, struct str *out)
-{
-    str_puts(out, "{\"tables\":[");
-    for (int32_t i = 0; i < v->table_count; i++) {
-        const struct evaluate_table *t = &v->tables[i];
-        str_printf(out, "%s{\"task\":\"%s\",\"title\":\"%s\",\"rows\":[", i ? "," : "", t->task, t->title);
-        for (int32_t k = 0; k < t->rows; k++) {
-            str_puts(out, k ? "," : "");
-            json_row(out, &t->row[k]);
-        }
-        str_puts(out, "]}");
-    }
-    str_puts(out, "],\"ids\":{");
-    for (int32_t i = 0; i < v->facts.count; i++)
-        str_printf(out, "%s\"%s\":%.9g", i ? "," : "", v->facts.fact[i].name, v->facts.fact[i].value);
-    str_puts(out, "}}\n");
 }
 
 /* ---- the run ---- */
@@ -230,6 +174,9 @@ static int run_tasks(struct evaluate *v, struct err *e)
 
 static void close_all(struct evaluate *v)
 {
+    for (int32_t i = 0; i < v->table_count; i++)
+        for (int32_t k = 0; k < v->tables[i].rows; k++)
+            free(v->tables[i].row[k].values);
     tokenizer_close(v->tokenizer);
     trie_free(v->trie);
     id_table_free(&v->ids);
@@ -243,6 +190,8 @@ int evaluate_run(const struct evaluate_options *o, const struct run *run, struct
 {
     struct evaluate v = {.o = *o, .run = run};
     fill_defaults(&v.o);
+    if (o->compare != NULL && strchr(o->compare, ',') == NULL)
+        return err_set(e, ERR_USAGE, "--compare %s: two rankings with a comma between are wanted", o->compare);
     int rc = o->model != NULL ? open_bundle(&v, e) : 0;
     if (rc == 0)
         rc = corpus_read(&v.corpus, o->data, run, e);
@@ -251,7 +200,7 @@ int evaluate_run(const struct evaluate_options *o, const struct run *run, struct
     if (rc == 0)
         rc = run_tasks(&v, e);
     if (rc == 0)
-        (o->json ? print_json : print_text)(&v, out);
+        rc = evaluate_print(&v, out, e);
     close_all(&v);
     return rc;
 }

@@ -2,8 +2,10 @@
 #ifndef SEMINDEX_EVALUATE_INTERNAL_H
 #define SEMINDEX_EVALUATE_INTERNAL_H
 
+#include "base/file.h"
 #include "data/corpus.h"
 #include "data/metrics.h"
+#include "data/trec_run.h"
 #include "model/bundle.h"
 #include "model/t5.h"
 #include "retrieve/ranker.h"
@@ -12,7 +14,7 @@
 #include "text/tokenizer.h"
 
 /* ---- tables ---- */
-enum { EVALUATE_COLUMNS = 12, EVALUATE_ROWS = 8, EVALUATE_FACTS = 96, EVALUATE_DEEPEST = 100 };
+enum { EVALUATE_COLUMNS = 12, EVALUATE_ROWS = 12, EVALUATE_FACTS = 96, EVALUATE_DEEPEST = 100 };
 
 extern const struct metrics_metric evaluate_columns[EVALUATE_COLUMNS];
 
@@ -21,11 +23,16 @@ struct evaluate_row { /* one ranking, summed over queries */
     int32_t reach; /* longest list it can give; columns beyond it print as "-" */
     int64_t queries;
     double sum[EVALUATE_COLUMNS];
+    bool keeps;
+    int64_t room;
+    double *values; /* [queries, EVALUATE_COLUMNS] where keeps */
+    struct file_out *out; /* run file that lists are written to, or NULL; not owned */
 };
 struct evaluate_table {
     const char *task, *title;
     struct evaluate_row row[EVALUATE_ROWS];
     int32_t rows;
+    bool keeps; /* values of single queries */
 };
 /* A new row; valid as long as the table. */
 struct evaluate_row *evaluate_row_add(struct evaluate_table *t, const char *name, int32_t reach);
@@ -37,11 +44,15 @@ struct evaluate_truth {
 /* One query's list: documents with scores, best first or not (sorted by the tie rule). */
 struct evaluate_list {
     const struct corpus *corpus;
+    const char *query; /* name, for a run file; may be NULL where there is none */
     const int32_t *documents;
     const double *scores;
     int32_t count;
 };
 void evaluate_row_list(struct evaluate_row *r, const struct evaluate_list *list, const struct evaluate_truth *truth);
+/* The same for hits that are sorted and graded. */
+void evaluate_row_hits(struct evaluate_row *r, const struct metrics_hit *hits, int32_t count, const struct evaluate_truth *truth);
+int32_t evaluate_grade(const struct evaluate_truth *truth, int32_t document); /* 0 = not relevant */
 /* One query with a single relevant document at `rank` (from 1; 0 = not in the list). */
 void evaluate_row_rank(struct evaluate_row *r, int32_t rank);
 
@@ -75,6 +86,26 @@ struct evaluate_table *evaluate_table_add(struct evaluate *v, const char *task, 
 int evaluate_search(struct evaluate *v, struct err *e);
 int evaluate_recommend(struct evaluate *v, struct err *e);
 int evaluate_ids(struct evaluate *v, struct err *e);
+
+/* ---- evaluate_print.c: averages, intervals and comparisons, as text or JSON ---- */
+int evaluate_print(const struct evaluate *v, struct str *out, struct err *e);
+
+/* ---- evaluate_runs.c: run files of the search table ---- */
+enum { EVALUATE_RUNS = 4 };
+struct evaluate_runs {
+    struct trec_run given[EVALUATE_RUNS]; /* of --run */
+    struct evaluate_row *row[EVALUATE_RUNS];
+    int32_t count;
+    struct file_out out[EVALUATE_ROWS]; /* of --run-out */
+    int32_t outs;
+};
+/* Reads the given runs and adds their rows: "run", "run2" .. */
+int evaluate_runs_read(struct evaluate_runs *r, struct evaluate *v, struct evaluate_table *t, struct err *e);
+void evaluate_runs_judge(struct evaluate_runs *r, const struct evaluate *v, int32_t query, const struct evaluate_truth *truth);
+/* Opens a file for each of the table's own rows, those before the given runs'; commit makes them appear, close removes what was not. */
+int evaluate_runs_open(struct evaluate_runs *r, const struct evaluate *v, struct evaluate_table *t, struct err *e);
+int evaluate_runs_commit(struct evaluate_runs *r, struct err *e);
+void evaluate_runs_close(struct evaluate_runs *r);
 
 /* ---- evaluate_model.c: a task model with its beam ---- */
 struct evaluate_model {

@@ -21,6 +21,8 @@ struct search_run {
     int32_t *documents, *lexicals; /* lists of the query in hand */
     double *scores;
     int32_t *tokens;
+    const char *name; /* of the query in hand */
+    struct evaluate_runs runs;
 };
 
 static struct evaluate_truth truth_of(struct search_run *s, int32_t query)
@@ -38,7 +40,7 @@ static struct evaluate_truth truth_of(struct search_run *s, int32_t query)
 static void judge_list(struct search_run *s, struct evaluate_row *row, const int32_t *documents, int32_t count,
                        const struct evaluate_truth *truth)
 {
-    evaluate_row_list(row, &(struct evaluate_list){&s->v->corpus, documents, s->scores, count}, truth);
+    evaluate_row_list(row, &(struct evaluate_list){&s->v->corpus, s->name, documents, s->scores, count}, truth);
 }
 
 /* The queries with something relevant, and where their judgements are. */
@@ -110,6 +112,8 @@ static void judge_hybrid(struct search_run *s, int32_t beams, int32_t lexicals, 
 static int judge(struct search_run *s, int32_t query, const struct beam *beam, int32_t request, struct err *e)
 {
     const struct evaluate_truth truth = truth_of(s, query);
+    s->name = s->v->corpus.test.query[query].id;
+    evaluate_runs_judge(&s->runs, s->v, query, &truth);
     judge_random(s, query, &truth);
     int32_t lexicals = lexical_rank(s->lexical, s->v->corpus.test.query[query].text, s->v->o.limit, s->lexicals, s->scores, e);
     if (lexicals < 0)
@@ -151,6 +155,15 @@ static int judge_all(struct search_run *s, struct err *e)
     return 0;
 }
 
+static int open_model(struct search_run *s, struct err *e)
+{
+    struct evaluate *v = s->v;
+    if (evaluate_tokenizer_open(v, e) != 0 || evaluate_model_open(v, "search", &s->model, e) != 0)
+        return -1;
+    s->tokens = xcalloc((size_t)EVALUATE_BATCH * (size_t)s->model.max_tokens, sizeof *s->tokens);
+    return 0;
+}
+
 static int open_all(struct search_run *s, struct err *e)
 {
     struct evaluate *v = s->v;
@@ -165,15 +178,14 @@ static int open_all(struct search_run *s, struct err *e)
     s->lexicals = xcalloc((size_t)room, sizeof *s->lexicals);
     s->documents = xcalloc((size_t)(v->corpus.count > room ? v->corpus.count : room), sizeof *s->documents);
     s->scores = xcalloc((size_t)room, sizeof *s->scores);
-    s->lexical = lexical_open(v, e);
-    if (s->lexical == NULL || !model)
-        return s->lexical == NULL ? -1 : 0;
-    s->generative = evaluate_row_add(t, "generative", v->o.beam);
-    s->hybrid = evaluate_row_add(t, "hybrid", v->o.limit);
-    if (evaluate_tokenizer_open(v, e) != 0 || evaluate_model_open(v, "search", &s->model, e) != 0)
+    if (model) {
+        s->generative = evaluate_row_add(t, "generative", v->o.beam);
+        s->hybrid = evaluate_row_add(t, "hybrid", v->o.limit);
+    }
+    if (evaluate_runs_open(&s->runs, v, t, e) != 0 || evaluate_runs_read(&s->runs, v, t, e) != 0)
         return -1;
-    s->tokens = xcalloc((size_t)EVALUATE_BATCH * (size_t)s->model.max_tokens, sizeof *s->tokens);
-    return 0;
+    s->lexical = lexical_open(v, e);
+    return s->lexical == NULL ? -1 : model ? open_model(s, e) : 0;
 }
 
 int evaluate_search(struct evaluate *v, struct err *e)
@@ -184,6 +196,9 @@ int evaluate_search(struct evaluate *v, struct err *e)
     int rc = open_all(&s, e);
     if (rc == 0)
         rc = judge_all(&s, e);
+    if (rc == 0)
+        rc = evaluate_runs_commit(&s.runs, e);
+    evaluate_runs_close(&s.runs);
     evaluate_model_close(&s.model);
     lexical_close(s.lexical);
     free(s.query);

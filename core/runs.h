@@ -101,6 +101,10 @@ struct evaluate_options {
     int32_t limit;     /* ranking length; 100 capped by beam for the beam alone */
     int32_t queries;   /* first n only; 0 = all */
     bool with_history; /* recommendation also with history items left in */
+    bool intervals;    /* 95 % bootstrap intervals of every figure */
+    const char *compare; /* "A,B": paired test of these two rankings in every table that has both; or NULL */
+    const char *run;     /* run files to judge beside the search rankings, commas between; or NULL */
+    const char *run_out; /* search rankings are written to RUN_OUT.RANKING.run; or NULL */
     bool json;
     uint64_t seed;
     const char *device;

@@ -133,6 +133,10 @@ enum option_id {
     OPT_TASK,
     OPT_QUERIES,
     OPT_WITH_HISTORY,
+    OPT_INTERVALS,
+    OPT_COMPARE,
+    OPT_RUN,
+    OPT_RUN_OUT,
     /* data sets */
     OPT_CATEGORY,
     OPT_DOCUMENTS,

@@ -89,6 +89,86 @@ static void test_text_table(void **state)
     str_free(&out);
 }
 
+/* bm25 by query: q1 1, q2 (one of two) and q3 0. Written and read back it is the same ranking: equal figures, difference 0, p 1. */
+static void test_run_round_trip(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct str out = {0};
+    char *prefix = path_join(folder, "r"), *written = xprintf("%s.bm25.run", prefix);
+    struct evaluate_options o = {.data = folder, .task = "search", .json = true, .run_out = prefix};
+    assert_int_equal(evaluate_run(&o, NULL, &out, &e), 0);
+    str_clear(&out);
+    struct evaluate_options back = {
+        .data = folder, .task = "search", .json = true, .run = written, .compare = "run,bm25", .intervals = true};
+    assert_int_equal(evaluate_run(&back, NULL, &out, &e), 0);
+    for (int i = 0; i < 4; i++) {
+        static const char *const metrics[] = {"Recall@1", "MRR@10", "nDCG@5", "Recall@100"};
+        assert_float_equal(figure_of(out.data, "run", metrics[i]), figure_of(out.data, "bm25", metrics[i]), 0);
+    }
+    assert_non_null(strstr(out.data, "\"Recall@1\":{\"difference\":0,\"interval\":[0,0],\"p\":1}"));
+    assert_non_null(strstr(out.data, "\"Recall@1_interval\":["));
+    str_free(&out);
+    free(written);
+    free(prefix);
+}
+
+/* Equal as 32-bit floats, so the later name comes first, whatever the rank field says: b before a for q1. The unknown document zz keeps rank 1
+ * of q2, the unknown query is left out, and q3 has no line: MRR (1/2 + 1/2 + 0) / 3. */
+static void test_run_ties(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct str out = {0};
+    write_text("ties.run", "q1 Q0 a 1 1.000000001 t\nq1 Q0 b 2 1.000000000 t\nq2 Q0 zz 1 5 t\nq2\tQ0\tb\t2\t4.5\tt\n\nq9 Q0 a 1 1 t\n");
+    char *path = path_join(folder, "ties.run");
+    struct evaluate_options o = {.data = folder, .task = "search", .json = true, .run = path};
+    assert_int_equal(evaluate_run(&o, NULL, &out, &e), 0);
+    assert_float_equal(figure_of(out.data, "run", "queries"), 3, 0);
+    assert_float_equal(figure_of(out.data, "run", "MRR@10"), 1.0 / 3, 1e-9);
+    assert_float_equal(figure_of(out.data, "run", "Recall@5"), (1 + 0.5 + 0) / 3, 1e-9);
+    str_free(&out);
+    free(path);
+}
+
+static void refuse_run(const char *text, const char *named)
+{
+    struct err e = {0};
+    struct str out = {0};
+    write_text("bad.run", text);
+    char *path = path_join(folder, "bad.run");
+    struct evaluate_options o = {.data = folder, .task = "search", .run = path};
+    assert_int_equal(evaluate_run(&o, NULL, &out, &e), -1);
+    if (strstr(e.message, named) == NULL)
+        fail_msg("'%s' is not in: %s", named, e.message);
+    str_free(&out);
+    free(path);
+}
+
+static void test_bad_runs(void **state)
+{
+    (void)state;
+    refuse_run("q1 Q0 a 1 2 t\nq1 Q0 b 2 1\n", "line 2: a run has six fields");
+    refuse_run("q1 Q0 a 1 2 t u\n", "line 1: a run has six fields");
+    refuse_run("q1 Q0 a 1 much t\n", "line 1: the score is no number: much");
+    refuse_run("q1 Q0 a 1 nan t\n", "line 1: the score is no number");
+    refuse_run("q1 Q0 a 1 3 t\nq1 Q0 b 2 2 t\nq1 Q0 a 3 1 t\n", "line 3: query q1 has document a already in line 1");
+    refuse_run("q9 Q0 a 1 3 t\n", "has no line for a query");
+}
+
+static void test_compare_refusals(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct str out = {0};
+    struct evaluate_options one = {.data = folder, .compare = "bm25"}, absent = {.data = folder, .compare = "bm25,oracle"};
+    assert_int_equal(evaluate_run(&one, NULL, &out, &e), -1);
+    assert_int_equal(e.code, ERR_USAGE);
+    assert_int_equal(evaluate_run(&absent, NULL, &out, &e), -1);
+    assert_non_null(strstr(e.message, "bm25,oracle"));
+    str_free(&out);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -134,6 +214,10 @@ int main(void)
         cmocka_unit_test(test_search),
         cmocka_unit_test(test_recommend),
         cmocka_unit_test(test_text_table),
+        cmocka_unit_test(test_run_round_trip),
+        cmocka_unit_test(test_run_ties),
+        cmocka_unit_test(test_bad_runs),
+        cmocka_unit_test(test_compare_refusals),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, begin, end);
