@@ -46,11 +46,11 @@ static int32_t width_of(const struct t5 *m)
 
 void engine_info(struct engine *g, struct engine_info *out)
 {
-    const struct t5 *search = g->task[TASK_SEARCH].model, *recommend = g->task[TASK_RECOMMEND].model, *indexer = g->indexer.model;
-    *out = (struct engine_info){.device = g->be->device, .has_indexer = indexer, .has_search = search, .has_recommend = recommend,
+    const struct t5 *search = g->task[TASK_SEARCH].model, *recommend = g->task[TASK_RECOMMEND].model;
+    *out = (struct engine_info){.device = g->be->device, .has_indexer = g->indexer.vector_size > 0, .has_search = search, .has_recommend = recommend,
                                 .has_tokenizer = g->tokenizer, .positions = g->layout.positions, .codes = g->layout.codes,
                                 .search_d_model = width_of(search), .recommend_d_model = width_of(recommend),
-                                .indexer_d_model = width_of(indexer), .model_bytes = g->model_bytes, .limits = g->options};
+                                .indexer_d_model = g->indexer.vector_size, .model_bytes = g->model_bytes, .limits = g->options};
     memcpy(out->model_digest, g->model_digest, sizeof out->model_digest);
     memcpy(out->id_digest, g->id_digest, sizeof out->id_digest);
     struct generation *gen = generation_pin(g->publisher);

@@ -104,6 +104,8 @@ enum engine_status { STATUS_CREATED, STATUS_UPDATED, STATUS_UNCHANGED, STATUS_DE
 struct engine_put {
     struct document document;
     const char *brought_id; /* "semantic_id" that the document brings, or NULL */
+    const float *embedding; /* "embedding" that the document brings, or NULL */
+    int32_t embedding_size;
     /* results, in the batch's arena */
     enum engine_status status;
     const char *semantic_id;
@@ -111,7 +113,7 @@ struct engine_put {
 };
 struct engine_put_error {
     int32_t index;         /* document in the batch */
-    const char *field;     /* "id", "text", "semantic_id" */
+    const char *field;     /* "id", "text", "semantic_id", "embedding" */
     const char *code;      /* "duplicate_id", "no_words", "too_long", "not_in_model"... */
     const char *detail;
 };

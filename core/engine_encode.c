@@ -40,7 +40,8 @@ static void batch_of(const struct encode_item *items, int32_t n, int32_t *tokens
 {
     offsets[0] = 0;
     for (int32_t i = 0; i < n; i++) {
-        memcpy(tokens + offsets[i], items[i].tokens, (size_t)items[i].token_count * sizeof *tokens);
+        if (items[i].token_count > 0)
+            memcpy(tokens + offsets[i], items[i].tokens, (size_t)items[i].token_count * sizeof *tokens);
         offsets[i + 1] = offsets[i] + items[i].token_count;
     }
 }
@@ -56,9 +57,13 @@ static void gather_prefix(const struct encode_item *items, int32_t n, int32_t t,
 void engine_encode_batch(struct engine *g, struct encode_item *items, int32_t n)
 {
     struct indexer *x = &g->indexer;
-    int32_t learned = g->layout.positions - 1, d = t5_config_of(x->model)->d_model;
+    int32_t learned = g->layout.positions - 1, d = x->vector_size;
     batch_of(items, n, x->batch_tokens, x->batch_offsets);
     const struct t5_batch rows = {.count = n, .tokens = x->batch_tokens, .offsets = x->batch_offsets};
+    if (x->quantiser) {
+        engine_quantise_batch(g, items, n, &rows);
+        return;
+    }
     for (int32_t t = 0; t < learned; t++) {
         gather_prefix(items, n, t, x->prefix);
         if (t == 0)

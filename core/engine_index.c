@@ -112,6 +112,30 @@ static bool has_words(const struct document *d)
     return words;
 }
 
+static void check_embeddings(struct ingest *in)
+{
+    struct engine_put_batch *b = in->batch;
+    for (int32_t i = 0; i < b->count; i++) {
+        const char *wrong = b->puts[i].embedding ? engine_check_embedding(in->g, &b->puts[i], b->arena) : NULL;
+        if (wrong)
+            refuse(in, i, "embedding", "invalid_embedding", wrong);
+    }
+}
+
+/* A document without anything to get an ID from. */
+static void refuse_idless(struct ingest *in, int32_t i)
+{
+    const struct indexer *x = &in->g->indexer;
+    struct engine_put_batch *b = in->batch;
+    if (x->quantiser) {
+        refuse(in, i, "embedding", "missing", arena_printf(b->arena, "embedding is missing: this model's documents bring their own, an array "
+                                                                     "of %d numbers", x->vector_size));
+        return;
+    }
+    b->conflict = true;
+    refuse(in, i, "semantic_id", "not_in_model", "this model has no indexer: a document must bring its \"semantic_id\"");
+}
+
 /* looked_up: `stored` is known. A document that is there already keeps its ID also where nothing can be encoded. */
 static void check_content(struct ingest *in, bool looked_up)
 {
@@ -119,13 +143,12 @@ static void check_content(struct ingest *in, bool looked_up)
     for (int32_t i = 0; i < b->count; i++) {
         struct ingest_item *item = &in->item[i];
         struct engine_put *p = &b->puts[i];
-        if (in->g->indexer.model) {
+        if (engine_reads_texts(in->g)) {
             item->token_count = engine_document_tokens(in->g, &p->document, b->arena, &item->tokens, &p->truncated);
             if (item->token_count <= 1)
                 refuse(in, i, "text", "no_words", "the document has no words: neither its title nor its text holds any");
-        } else if (!p->brought_id && !item->stored && looked_up) {
-            b->conflict = true;
-            refuse(in, i, "semantic_id", "not_in_model", "this model has no indexer: a document must bring its \"semantic_id\"");
+        } else if (!p->brought_id && !p->embedding && !item->stored && looked_up) {
+            refuse_idless(in, i);
         } else if (!has_words(&p->document)) {
             refuse(in, i, "text", "no_words", "the document has no words: neither its title nor its text holds any");
         }
@@ -149,7 +172,8 @@ static int look_up(struct ingest *in, struct catalog_reader *r, struct err *e)
     if (catalog_same(r, documents, b->count, same, e) < 0 || catalog_find(r, ids, b->count, b->arena, rows, e) < 0)
         return -1;
     for (size_t i = 0; i < n; i++)
-        in->item[i].stored = same[i] && (!b->puts[i].brought_id || memcmp(rows[i].codes, in->item[i].codes, width) == 0);
+        in->item[i].stored = same[i] && (!b->puts[i].brought_id || memcmp(rows[i].codes, in->item[i].codes, width) == 0) &&
+                             (!b->puts[i].embedding || memcmp(rows[i].codes, in->item[i].codes, width - sizeof(uint32_t)) == 0);
     return 0;
 }
 
@@ -167,7 +191,7 @@ static int encode(struct ingest *in, struct err *e)
 {
     struct engine_put_batch *b = in->batch;
     struct indexer *x = &in->g->indexer;
-    if (!x->model)
+    if (!engine_reads_texts(in->g))
         return 0;
     struct encode_item *items = arena_alloc(b->arena, (size_t)b->count * sizeof *items);
     int32_t n = 0;
@@ -176,10 +200,30 @@ static int encode(struct ingest *in, struct err *e)
         if (item->stored || item->encoded)
             continue;
         item->encoded = true;
-        item->vector = arena_alloc(b->arena, (size_t)t5_config_of(x->model)->d_model * sizeof(float));
+        item->vector = arena_alloc(b->arena, (size_t)x->vector_size * sizeof(float));
         items[n++] = (struct encode_item){item->tokens, item->token_count, b->puts[i].brought_id != NULL, item->codes, item->vector};
     }
     return engine_encode(in->g, items, n, b->deadline_ms, e);
+}
+
+/* Codes of brought embeddings: known before the store is asked, so that a document whose embedding leads elsewhere than its stored ID counts
+ * as changed. */
+static int encode_brought(struct ingest *in, struct err *e)
+{
+    struct engine_put_batch *b = in->batch;
+    size_t bytes = (size_t)in->g->indexer.vector_size * sizeof(float);
+    struct encode_item *items = arena_alloc(b->arena, (size_t)b->count * sizeof *items);
+    int32_t n = 0;
+    for (int32_t i = 0; i < b->count; i++) {
+        struct ingest_item *item = &in->item[i];
+        if (!b->puts[i].embedding)
+            continue;
+        item->encoded = true;
+        item->vector = arena_alloc(b->arena, bytes);
+        memcpy(item->vector, b->puts[i].embedding, bytes);
+        items[n++] = (struct encode_item){NULL, 0, b->puts[i].brought_id != NULL, item->codes, item->vector};
+    }
+    return n ? engine_encode(in->g, items, n, b->deadline_ms, e) : 0;
 }
 
 /* ---- store ---- */
@@ -194,9 +238,10 @@ static void put_of(const struct ingest *in, int32_t i, struct catalog_put *out)
         return;
     out->codes = item->codes;
     out->code_count = p->brought_id ? positions : positions - 1;
+    out->embedded = p->embedding != NULL;
     out->trained = p->brought_id && item->codes[positions - 1] < (uint32_t)in->g->layout.codes[positions - 1];
     out->vector = item->vector;
-    out->vector_size = item->vector ? t5_config_of(in->g->indexer.model)->d_model : 0;
+    out->vector_size = item->vector ? in->g->indexer.vector_size : 0;
 }
 
 /* 0 = a document must be encoded after all, -1 = refused. */
@@ -206,11 +251,10 @@ static int take_faults(struct ingest *in, const struct catalog_put *puts, struct
     for (int32_t i = 0; i < b->count; i++) {
         const char *detail = puts[i].detail ? puts[i].detail : "the store refused this document";
         bool taken = puts[i].fault == FAULT_ID_TAKEN;
-        if (puts[i].fault == FAULT_STALE && (in->g->indexer.model || b->puts[i].brought_id)) {
+        if (puts[i].fault == FAULT_STALE && (engine_reads_texts(in->g) || b->puts[i].brought_id || b->puts[i].embedding)) {
             in->item[i].stored = false;
         } else if (puts[i].fault == FAULT_STALE) {
-            b->conflict = true;
-            refuse(in, i, "semantic_id", "not_in_model", "this model has no indexer: a document must bring its \"semantic_id\"");
+            refuse_idless(in, i);
         } else if (puts[i].fault != FAULT_NONE) {
             b->conflict |= taken;
             refuse(in, i, "semantic_id", taken ? "semantic_id_taken" : "invalid_semantic_id", detail);
@@ -262,6 +306,9 @@ int engine_index(struct engine *g, struct engine_put_batch *batch, struct err *e
     in.item = arena_alloc(batch->arena, (size_t)batch->count * sizeof *in.item);
     check_ids(&in);
     check_brought(&in);
+    check_embeddings(&in);
+    if (batch->error_count == 0 && encode_brought(&in, e) < 0)
+        return -1;
     bool look = batch->error_count == 0;
     if (look && find_stored(&in, e) < 0)
         return -1;

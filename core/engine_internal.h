@@ -5,7 +5,7 @@
  *   engine_prepare.c     a query judged and tokenised                            engine_encode.c   the indexer on texts
  *   engine_run.c         batches on the device                                   engine_index.c    POST /index below HTTP
  *   engine_answer.c      rankings to hits                                        engine_vectors.c  stored vectors of new documents
- *   engine_memory.c      does it fit the device
+ *   engine_memory.c      does it fit the device                             engine_quantise.c  indexers over text embeddings
  *   engine.c             documents one by one, state                             engine_placed.c   tries in the device's memory
  *
  * Everything of struct engine is written by engine_open and constant afterwards, except what lies behind publisher, catalogue and device,
@@ -19,6 +19,8 @@
 #include "engine_generation.h"
 #include "learn/lmindexer.h"
 #include "model/bundle.h"
+#include "model/quantiser.h"
+#include "model/text_embedding.h"
 #include "retrieve/history.h"
 #include "retrieve/searcher.h"
 #include "text/tokenizer.h"
@@ -41,7 +43,11 @@ struct indexer {
     struct lm_work *work; /* from here on the device thread's */
     int32_t max_tokens, tokens, rows; /* of a document; of a batch */
     int32_t *batch_tokens, *batch_offsets, *prefix, *assigned;
-    float *hidden; /* [rows, D] */
+    float *hidden; /* [rows, vector_size] */
+    struct quantiser *quantiser;  /* instead of the model, or NULL */
+    struct text_embedding *texts; /* what embeds texts for it; NULL: documents bring their embeddings */
+    uint32_t *found;              /* [rows, L] */
+    int32_t vector_size;          /* of a stored vector; 0: the bundle has no indexer of either kind */
 };
 
 struct vectors; /* engine_vectors.c */

@@ -45,13 +45,28 @@ static int need_task(const struct engine *g, const char *part, int64_t longest, 
     return 0;
 }
 
+/* The T5 that embeds texts, where the bundle has one for that. */
+static int need_quantiser(const struct engine *g, struct need *n, struct err *e)
+{
+    struct t5_options m = {0};
+    if (!bundle_file(g->bundle, "quantiser.json") || !model_file_has(g->bundle, "base"))
+        return 0;
+    if (model_file_config(g->bundle, "base", &m.config, e) < 0)
+        return -1;
+    int32_t tokens = (int32_t)most(g->options.batch_tokens, g->options.max_document_tokens);
+    const struct t5_limits l = {.encoder_tokens = tokens, .rows = tokens < ENGINE_ENCODE_ROWS ? tokens : ENGINE_ENCODE_ROWS};
+    need_model(n, &m);
+    need_work(n, &m.config, &l);
+    return 0;
+}
+
 static int need_indexer(const struct engine *g, struct need *n, struct err *e)
 {
     struct t5_extra extra[10 + LM_POSITIONS_MAX];
     struct t5_options m = {.extra = extra};
     struct code_layout layout;
     if (!model_file_has(g->bundle, "indexer"))
-        return 0;
+        return need_quantiser(g, n, e);
     if (model_file_config(g->bundle, "indexer", &m.config, e) < 0 || model_file_layout(g->bundle, "indexer", &layout, e) < 0)
         return -1;
     m.extra_count = lmindexer_extras(&m.config, layout.positions, layout.codes[0], extra);

@@ -4,7 +4,7 @@
  * and codes, or the bundle is refused by name. Work spaces are sized once, from the limits; from then on a query allocates only in its own
  * arena. Order of closing: catalogue first (its writer publishes), then generations, then the device and what it works with. */
 #include "engine_fill.h"
-#include "engine_internal.h"
+#include "engine_index.h"
 #include "base/file.h"
 #include "model/model_file.h"
 #include "model/model_settings.h"
@@ -97,7 +97,7 @@ static int open_indexer(struct engine *g, struct code_layout *layout, struct err
     struct model_settings s;
     char *settings = NULL;
     if (!model_file_has(g->bundle, "indexer"))
-        return 0;
+        return engine_open_quantiser(g, layout, e);
     if (model_file_config(g->bundle, "indexer", &c, e) < 0 || model_file_layout(g->bundle, "indexer", layout, e) < 0)
         return -1;
     for (int32_t t = 1; t < layout->positions; t++)
@@ -110,6 +110,7 @@ static int open_indexer(struct engine *g, struct code_layout *layout, struct err
         return -1;
     model_settings_read(&s, settings);
     free(settings);
+    x->vector_size = t5_config_of(x->model)->d_model;
     x->max_tokens = within(s.max_tokens, g->options.max_document_tokens);
     x->tokens = most(g->options.batch_tokens, x->max_tokens);
     x->rows = least(ENGINE_ENCODE_ROWS, x->tokens);
@@ -136,7 +137,7 @@ static int agree_on_layout(struct engine *g, const struct code_layout *learned, 
     const struct task_model *search = &g->task[TASK_SEARCH], *recommend = &g->task[TASK_RECOMMEND];
     if (search->model || recommend->model) {
         g->layout = search->model ? search->layout : recommend->layout;
-    } else if (g->indexer.model) {
+    } else if (g->indexer.vector_size) {
         g->layout = *learned;
         g->layout.codes[g->layout.positions++] = INT_MOST;
     } else {
@@ -149,7 +150,7 @@ static int agree_on_layout(struct engine *g, const struct code_layout *learned, 
     for (int t = 0; t < ENGINE_TASKS; t++)
         if (g->task[t].model && same_codes(g, part_name[t], &g->task[t].layout, g->layout.positions, e) < 0)
             return -1;
-    return g->indexer.model ? same_codes(g, "indexer", learned, g->layout.positions - 1, e) : 0;
+    return g->indexer.vector_size ? same_codes(g, "indexer", learned, g->layout.positions - 1, e) : 0;
 }
 
 static int read_ids(struct engine *g, struct id_table *ids, struct err *e)
@@ -189,8 +190,8 @@ static int open_catalog(struct engine *g, const struct id_table *ids, const stru
     g->catalog = catalog_open(&o, e);
     if (!g->catalog || engine_fill(g->catalog, g->bundle, ids, &g->layout, run, e) < 0)
         return -1;
-    if (g->indexer.model)
-        g->vectors = engine_vectors_open(g->catalog, t5_config_of(g->indexer.model)->d_model);
+    if (g->indexer.vector_size)
+        g->vectors = engine_vectors_open(g->catalog, g->indexer.vector_size);
     return publisher_load(g->publisher, g->catalog, e);
 }
 
@@ -227,6 +228,9 @@ static int check_vocabularies(const struct engine *g, struct err *e)
     const struct task_model *recommend = &g->task[TASK_RECOMMEND];
     if (check_vocabulary(g, "search", g->task[TASK_SEARCH].model, e) < 0 || check_vocabulary(g, "indexer", g->indexer.model, e) < 0)
         return -1;
+    if (g->indexer.texts && g->tokenizer && tokenizer_size(g->tokenizer) > text_embedding_vocab(g->indexer.texts))
+        return err_set(e, ERR_DATA, "%s: tokenizer.model has %d pieces, the T5 that embeds texts %d text rows", bundle_folder(g->bundle),
+                       tokenizer_size(g->tokenizer), text_embedding_vocab(g->indexer.texts));
     return recommend->history.text ? check_vocabulary(g, "recommend", recommend->model, e) : 0;
 }
 
@@ -239,7 +243,7 @@ static int open_parts(struct engine *g, struct code_layout *learned, struct err 
         return -1;
     if (open_task(g, TASK_SEARCH, e) < 0 || open_task(g, TASK_RECOMMEND, e) < 0 || open_indexer(g, learned, e) < 0)
         return -1;
-    if (!g->tokenizer && g->indexer.model)
+    if (!g->tokenizer && engine_reads_texts(g))
         return err_set(e, ERR_DATA, "%s: an indexer, but no tokenizer.model", bundle_folder(g->bundle));
     return check_vocabularies(g, e) < 0 ? -1 : agree_on_layout(g, learned, e);
 }
@@ -300,6 +304,9 @@ static void close_indexer(struct indexer *x)
 {
     lm_work_free(x->work);
     t5_free(x->model);
+    quantiser_free(x->quantiser);
+    text_embedding_close(x->texts);
+    free(x->found);
     free(x->batch_tokens);
     free(x->batch_offsets);
     free(x->prefix);

@@ -2,7 +2,7 @@
  *
  * What the model lacks is a conflict (not_in_model), what the caller asked too much of is invalid with its bound. A history is looked up in the
  * catalogue: known items become semantic IDs, unknown ones are listed. Free texts of a history wait for the indexer (engine_run). */
-#include "engine_internal.h"
+#include "engine_index.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -226,8 +226,8 @@ static int32_t expected_tokens(const struct task_model *t, const struct engine_p
 static int check_texts(const struct engine *g, const struct engine_query *q, struct err *e)
 {
     for (int32_t i = 0; i < q->history_count; i++)
-        if (!q->history[i].id && !g->task[TASK_RECOMMEND].history.text && !g->indexer.model)
-            return err_set(e, ERR_CONFLICT, "not_in_model: history[%d] is a text, and this model has no indexer to read it", i);
+        if (!q->history[i].id && !g->task[TASK_RECOMMEND].history.text && !engine_reads_texts(g))
+            return err_set(e, ERR_CONFLICT, "not_in_model: history[%d] is a text, and this model has no indexer that reads texts", i);
     return 0;
 }
 

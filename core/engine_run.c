@@ -75,7 +75,7 @@ static double similarity(void *context, uint32_t document, const float *state)
         return word_score(s->plan, s->gen->ids->number[document]);
     const float *against = s->profile ? s->profile : s->states ? state : NULL;
     const float *vector = against ? engine_vectors_of(s->g->vectors, s->gen->ids->number[document]) : NULL;
-    return vector ? dot(against, vector, t5_config_of(s->g->indexer.model)->d_model) : 0;
+    return vector ? dot(against, vector, s->g->indexer.vector_size) : 0;
 }
 
 /* Numbers of the documents behind the kept prefixes whose suffix has no trained row; the caller frees. */
@@ -101,7 +101,7 @@ static int64_t *new_documents(const struct run_batch *b, const struct beam *beam
 /* Mean of the vectors of what a history names: its direction in the indexer's space. */
 static const float *profile_of(struct engine *g, struct engine_query *q)
 {
-    int32_t d = t5_config_of(g->indexer.model)->d_model, n = 0, known = 0;
+    int32_t d = g->indexer.vector_size, n = 0, known = 0;
     const struct engine_plan *p = q->plan;
     float *sum = arena_alloc(q->arena, (size_t)d * sizeof *sum);
     int64_t *numbers = arena_alloc(q->arena, ((size_t)p->entries + 1) * sizeof *numbers);
@@ -295,7 +295,7 @@ struct text_list {
 
 static void list_texts(struct engine *g, struct engine_query *q, struct text_list *l)
 {
-    int32_t d = t5_config_of(g->indexer.model)->d_model;
+    int32_t d = g->indexer.vector_size;
     for (int32_t i = 0; i < q->plan->entries; i++) {
         struct plan_entry *entry = &q->plan->entry[i];
         if (entry->id)

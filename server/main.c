@@ -18,7 +18,7 @@ static const struct command commands[] = {
      "Prints `listening on http://HOST:PORT` when the socket is open; /readyz is 200 when the model is loaded. SIGTERM drains.", serve_run},
     {"index", CMD_INDEX, "Serving", "--model BUNDLE --catalog FILE --data FILE|DIR",
      "index JSON lines of documents into a catalogue (no daemon running)",
-     "A line is {\"id\" or \"_id\", \"title\"?, \"text\"?, \"attributes\"?, \"semantic_id\"?}; other members become attributes. A folder "
+     "A line is {\"id\" or \"_id\", \"title\"?, \"text\"?, \"attributes\"?, \"semantic_id\"?, \"embedding\"?}; other members become attributes. A folder "
      "stands for its\n"
      "corpus.jsonl or items.jsonl.",
      cli_index},

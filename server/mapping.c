@@ -404,9 +404,32 @@ static const char *map_attributes(struct mapper *m, const cJSON *object, const c
     return kept;
 }
 
+/* An array of numbers, in single precision. */
+static void map_embedding(struct mapper *m, const cJSON *object, const char *base, struct engine_put *put)
+{
+    const cJSON *v = member(object, "embedding"), *number;
+    if (!v || cJSON_IsNull(v))
+        return;
+    if (!cJSON_IsArray(v)) {
+        wrong_type(m, base, "embedding", v, "an array of numbers");
+        return;
+    }
+    float *values = arena_alloc(m->arena, ((size_t)cJSON_GetArraySize(v) + 1) * sizeof *values);
+    cJSON_ArrayForEach(number, v)
+    {
+        if (!cJSON_IsNumber(number)) {
+            problem_add(m->p, problem_pointer(m->arena, base, "embedding"), "wrong_type", "number %d of embedding is %s; a number is needed",
+                        put->embedding_size, kind_of(number));
+            return;
+        }
+        values[put->embedding_size++] = (float)number->valuedouble;
+    }
+    put->embedding = values;
+}
+
 static void map_document(struct mapper *m, const cJSON *v, int i, const struct json_span *span, struct engine_put *put)
 {
-    static const char *const known[] = {"id", "title", "text", "attributes", "semantic_id", NULL};
+    static const char *const known[] = {"id", "title", "text", "attributes", "semantic_id", "embedding", NULL};
     const char *base = problem_pointer(m->arena, "/documents", index_name(m, i));
     if (!cJSON_IsObject(v)) {
         problem_add(m->p, base, "wrong_type", "the document is %s; an object is needed", kind_of(v));
@@ -421,6 +444,7 @@ static void map_document(struct mapper *m, const cJSON *v, int i, const struct j
     put->document.text = map_string(m, v, base, "text");
     put->document.attributes = map_attributes(m, v, base, span);
     put->brought_id = map_string(m, v, base, "semantic_id");
+    map_embedding(m, v, base, put);
     const struct document *d = &put->document;
     if (!d->attributes && (!d->title || is_blank(d->title)) && (!d->text || is_blank(d->text)))
         problem_add(m->p, base, "no_words", "the document has neither a title nor a text");
@@ -484,7 +508,7 @@ void map_index(const struct body *b, const struct mapping_limits *l, struct engi
 /* The members that are no field of a document, as one JSON object: what a BEIR or item line carries besides. */
 static const char *other_members(const cJSON *object, struct arena *a)
 {
-    static const char *const fields[] = {"id", "_id", "title", "text", "attributes", "semantic_id", NULL};
+    static const char *const fields[] = {"id", "_id", "title", "text", "attributes", "semantic_id", "embedding", NULL};
     cJSON *others = cJSON_CreateObject();
     const cJSON *v;
     cJSON_ArrayForEach(v, object) if (!is_known(v->string, fields))
@@ -512,6 +536,7 @@ int map_document_line(const struct body *b, struct arena *a, struct engine_put *
     out->document.title = map_string(&m, b->root, "", "title");
     out->document.text = map_string(&m, b->root, "", "text");
     out->brought_id = map_string(&m, b->root, "", "semantic_id");
+    map_embedding(&m, b->root, "", out);
     if (attributes && cJSON_IsObject(attributes)) {
         char *text = cJSON_PrintUnformatted(attributes);
         out->document.attributes = arena_strndup(a, text, strlen(text));

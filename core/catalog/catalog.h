@@ -99,6 +99,7 @@ struct catalog_put {
     const struct document *document;
     const uint32_t *codes; /* [code_count]; NULL = the caller saw that the content is stored already (catalog_same) */
     int32_t code_count;    /* L: a suffix is given out; L + 1: a whole ID that the document brings */
+    bool embedded;         /* the codes are those of an embedding that the document brings: other codes move it, though its content be the same */
     bool trained;          /* with a whole ID: its suffix has a trained row */
     const float *vector;   /* [vector_size] f32, what the indexer saw in the document; may be NULL */
     int32_t vector_size;

@@ -213,10 +213,10 @@ static int update(struct catalog *c, struct job *job, struct catalog_put *p, con
     return 0;
 }
 
-/* Same content, but the document brings another ID than the one it has. */
+/* Same content, but the document brings another ID than the one it has, or an embedding that leads to another bucket. */
 static bool brings_other_id(struct catalog *c, const struct catalog_put *p, const struct stored *old) {
-    size_t bytes = ((size_t)c->learned + 1) * sizeof *p->codes;
-    return p->codes && p->code_count == c->learned + 1 && memcmp(p->codes, old->codes, bytes) != 0;
+    size_t bytes = (size_t)p->code_count * sizeof *p->codes;
+    return p->codes && (p->embedded || p->code_count == c->learned + 1) && memcmp(p->codes, old->codes, bytes) != 0;
 }
 
 static int put(struct catalog *c, struct job *job, struct catalog_put *p, const char *sha) {

@@ -9,6 +9,7 @@
 #include "../base/file.h"
 #include "../model/model_file.h"
 #include "../model/model_settings.h"
+#include "../model/quantiser.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -342,6 +343,19 @@ static struct t5_config random_config(struct train *t, const struct t5 *indexer)
     return c;
 }
 
+/* The codes of an indexer over embeddings: none without one. */
+static int quantiser_layout(struct train *t, struct code_layout *learned, struct err *e)
+{
+    struct quantiser *q = quantiser_in(t->bundle) ? quantiser_read(t->bundle, e) : NULL;
+    if (q == NULL)
+        return quantiser_in(t->bundle) ? -1 : 0;
+    learned->positions = q->positions;
+    for (int32_t p = 0; p < q->positions; p++)
+        learned->codes[p] = q->codes;
+    quantiser_free(q);
+    return 0;
+}
+
 static int model_random(struct train *t, struct err *e)
 {
     struct code_layout learned = {0};
@@ -351,6 +365,8 @@ static int model_random(struct train *t, struct err *e)
         if (indexer == NULL)
             return -1;
     }
+    if (indexer == NULL && quantiser_layout(t, &learned, e) != 0)
+        return -1;
     struct t5_config config = random_config(t, indexer);
     lay_out(t, config.vocab, &learned);
     config.codes = code_layout_total(&t->layout);
