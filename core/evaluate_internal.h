@@ -114,10 +114,14 @@ struct evaluate_model {
     struct ranker *ranker;
     int32_t max_tokens, max_history;
     bool texts; /* recommend: histories as texts */
+    int64_t free_ids, known[POSITIONS_MAX]; /* IDs of the unconstrained beam; those whose first t + 1 codes some document has */
 };
 enum { EVALUATE_BATCH = 64 }; /* rows of a ranker's batch */
 int evaluate_model_open(struct evaluate *v, const char *part, struct evaluate_model *m, struct err *e);
 void evaluate_model_close(struct evaluate_model *m);
+/* ranker_run; with --unconstrained the IDs of the free beam are counted, too. */
+const struct beam *evaluate_model_rank(const struct evaluate *v, struct evaluate_model *m, const struct t5_batch *b);
+void evaluate_model_facts(struct evaluate *v, const struct evaluate_model *m, const char *part); /* of the unconstrained beam, if there was one */
 int evaluate_tokenizer_open(struct evaluate *v, struct err *e);
 
 /* ---- evaluate_lexical.c: BM25 over the corpus by the store's own text index, in a temporary catalogue ---- */

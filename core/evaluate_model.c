@@ -62,7 +62,43 @@ int evaluate_model_open(struct evaluate *v, const char *part, struct evaluate_mo
                        v->ids.positions);
     struct ranker_limits limits = {.rows = EVALUATE_BATCH, .tokens = EVALUATE_BATCH * m->max_tokens, .width = v->o.beam};
     m->ranker = ranker_init(m->model, &m->layout, v->trie, &limits, e);
-    return m->ranker == NULL ? -1 : 0;
+    if (m->ranker == NULL)
+        return -1;
+    return v->o.unconstrained ? ranker_unconstrain(m->ranker, &m->layout, e) : 0;
+}
+
+static void count_free_ids(const struct evaluate *v, struct evaluate_model *m, int32_t rows)
+{
+    const struct unconstrained *u = ranker_run_unconstrained(m->ranker);
+    int32_t positions = m->layout.positions, count;
+    for (int32_t r = 0; r < rows; r++) {
+        const uint32_t *id = unconstrained_ids(u, r, &count);
+        uint32_t node;
+        m->free_ids += count;
+        for (int32_t i = 0; i < count; i++, id += positions)
+            for (int32_t t = 0; t < positions && trie_find(v->trie, id, t + 1, &node); t++)
+                m->known[t]++;
+    }
+}
+
+const struct beam *evaluate_model_rank(const struct evaluate *v, struct evaluate_model *m, const struct t5_batch *b)
+{
+    const struct beam *beam = ranker_run(m->ranker, b);
+    if (v->o.unconstrained)
+        count_free_ids(v, m, b->count);
+    return beam;
+}
+
+void evaluate_model_facts(struct evaluate *v, const struct evaluate_model *m, const char *part)
+{
+    if (m->free_ids == 0)
+        return;
+    int32_t last = m->layout.positions - 1;
+    double ids = (double)m->free_ids;
+    evaluate_fact_add(&v->facts, ids, "%s_unconstrained_ids", part);
+    evaluate_fact_add(&v->facts, 1 - (double)m->known[last] / ids, "%s_unconstrained_invalid_share", part);
+    for (int32_t t = 0; t < last; t++)
+        evaluate_fact_add(&v->facts, 1 - (double)m->known[t] / ids, "%s_unconstrained_invalid_first_%d", part, t + 1);
 }
 
 void evaluate_model_close(struct evaluate_model *m)

@@ -147,7 +147,7 @@ static const struct beam *rank_batch(struct recommend_run *s, int32_t from, int3
         struct past p = past_of(s, s->user[from + i]);
         offsets[i + 1] = offsets[i] + history_input(s, &p, s->tokens + offsets[i]);
     }
-    return ranker_run(s->model.ranker, &(struct t5_batch){n, s->tokens, offsets});
+    return evaluate_model_rank(s->v, &s->model, &(struct t5_batch){n, s->tokens, offsets});
 }
 
 static void add_hybrid(struct recommend_run *s, const struct past *p, int32_t beams, int32_t lexicals)
@@ -285,6 +285,7 @@ int evaluate_recommend(struct evaluate *v, struct err *e)
         rc = open_model(&s, e);
     if (rc == 0)
         rc = judge_all(&s, e);
+    evaluate_model_facts(v, &s.model, "recommend");
     close_all(&s);
     return rc;
 }

@@ -137,7 +137,7 @@ static const struct beam *rank_batch(struct search_run *s, int32_t from, int32_t
         offsets[i + 1] = offsets[i] + tokenizer_encode(s->v->tokenizer, text, strlen(text), s->tokens + offsets[i],
                                                   s->model.max_tokens, true, NULL);
     }
-    return ranker_run(s->model.ranker, &(struct t5_batch){n, s->tokens, offsets});
+    return evaluate_model_rank(s->v, &s->model, &(struct t5_batch){n, s->tokens, offsets});
 }
 
 static int judge_all(struct search_run *s, struct err *e)
@@ -199,6 +199,7 @@ int evaluate_search(struct evaluate *v, struct err *e)
     if (rc == 0)
         rc = evaluate_runs_commit(&s.runs, e);
     evaluate_runs_close(&s.runs);
+    evaluate_model_facts(v, &s.model, "search");
     evaluate_model_close(&s.model);
     lexical_close(s.lexical);
     free(s.query);

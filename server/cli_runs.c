@@ -220,6 +220,7 @@ int cli_evaluate(const struct options *o, struct err *e)
         .compare = option_text(o, OPT_COMPARE),
         .run = option_text(o, OPT_RUN),
         .run_out = option_text(o, OPT_RUN_OUT),
+        .unconstrained = option_flag(o, OPT_UNCONSTRAINED),
         .json = option_flag(o, OPT_JSON),
         .seed = (uint64_t)option_int(o, OPT_SEED),
         .device = option_text(o, OPT_DEVICE),

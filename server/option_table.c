@@ -169,6 +169,8 @@ const struct option_def option_table[OPT_COUNT] = {
                  "Evaluation"},
     [OPT_RUN_OUT] = {"run-out", OPTION_TEXT, "", 0, 0, "PREFIX", "write each search ranking as a TREC run, PREFIX.RANKING.run", CMD_EVALUATE,
                      "Evaluation"},
+    [OPT_UNCONSTRAINED] = {"unconstrained", FLAG, "also the beam without the trie: share of its IDs that no document has", CMD_EVALUATE,
+                           "Evaluation"},
 
     [OPT_CATEGORY] = {"category", OPTION_TEXT, "", 0, 0, "NAME", "Amazon category, as in reviews_NAME_5.json.gz", CMD_PREPARE, "Data sets"},
     [OPT_DOCUMENTS] = {"documents", OPTION_INT, "1000000", 1, 2147483647, "N", "msmarco: passages, labelled ones and a random fill",

@@ -137,6 +137,7 @@ enum option_id {
     OPT_COMPARE,
     OPT_RUN,
     OPT_RUN_OUT,
+    OPT_UNCONSTRAINED,
     /* data sets */
     OPT_CATEGORY,
     OPT_DOCUMENTS,

@@ -9,6 +9,7 @@ struct ranker {
     struct t5 *model;
     struct t5_work *work;
     struct beam *beam;
+    struct unconstrained *unconstrained;
     const struct trie *trie;
     const struct trie_view *placed;
     struct ranker_limits limits;
@@ -40,6 +41,7 @@ void ranker_free(struct ranker *r)
     if (r == NULL)
         return;
     beam_free(r->beam);
+    unconstrained_free(r->unconstrained);
     trie_release(t5_backend(r->model), r->placed);
     t5_work_free(r->work);
     free(r);
@@ -52,4 +54,17 @@ const struct beam *ranker_run(struct ranker *r, const struct t5_batch *b)
     const struct beam_search s = {.trie = trie_view_of(r->trie), .placed = r->placed, .width = r->limits.width};
     (void)beam_run(r->beam, r->work, &s);
     return r->beam;
+}
+
+int ranker_unconstrain(struct ranker *r, const struct code_layout *layout, struct err *e)
+{
+    r->unconstrained = unconstrained_init(r->model, layout, &(struct beam_limits){.requests = r->limits.rows, .width = r->limits.width}, e);
+    return r->unconstrained == NULL ? -1 : 0;
+}
+
+const struct unconstrained *ranker_run_unconstrained(struct ranker *r)
+{
+    CHECK(r->unconstrained != NULL);
+    unconstrained_run(r->unconstrained, r->work, r->limits.width);
+    return r->unconstrained;
 }

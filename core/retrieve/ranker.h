@@ -5,7 +5,7 @@
 #ifndef SEMINDEX_RANKER_H
 #define SEMINDEX_RANKER_H
 
-#include "beam.h"
+#include "unconstrained.h"
 
 struct ranker;
 struct ranker_limits {
@@ -18,5 +18,10 @@ void ranker_free(struct ranker *r); /* NULL is fine */
 
 /* Ranks every row of the batch; results by beam_hits until the next run. */
 const struct beam *ranker_run(struct ranker *r, const struct t5_batch *b);
+
+/* For measuring: ranker_unconstrain makes the second search possible, ranker_run_unconstrained searches the batch of the last ranker_run without
+ * the trie; IDs by unconstrained_ids until the next one. What beam_hits gives of the run stays. */
+int ranker_unconstrain(struct ranker *r, const struct code_layout *layout, struct err *e);
+const struct unconstrained *ranker_run_unconstrained(struct ranker *r);
 
 #endif
