@@ -97,11 +97,17 @@ static int32_t branching(const struct learn *s)
     return k < 2 ? 2 : (int32_t)k;
 }
 
+static char *checkpoint_path(const struct learn *s)
+{
+    return xprintf("%s/rq-vae.checkpoint", s->work);
+}
+
 static struct quantiser_input input_of(const struct learn *s, const struct backend *be, const struct embeddings *m)
 {
     return (struct quantiser_input){.be = be, .run = s->run, .x = m->values, .n = m->count, .width = m->width, .batch = s->o.batch,
                                     .epochs = s->o.epochs, .lr = s->o.lr, .restarts = s->o.kmeans_restarts,
-                                    .iterations = s->o.kmeans_iterations, .leaf = s->o.leaf, .seed = s->o.seed};
+                                    .iterations = s->o.kmeans_iterations, .leaf = s->o.leaf, .seed = s->o.seed,
+                                    .checkpoint_s = s->o.checkpoint_s};
 }
 
 static int make_quantiser(struct learn *s, const struct embeddings *m, struct err *e)
@@ -114,14 +120,19 @@ static int make_quantiser(struct learn *s, const struct embeddings *m, struct er
     const struct backend *be = backend_open("cpu", s->o.threads, message, sizeof message);
     if (!be)
         return err_set(e, ERR_UNAVAILABLE, "device cpu: %s", message);
-    const struct quantiser_input in = input_of(s, be, m);
+    struct quantiser_input in = input_of(s, be, m);
+    char *checkpoint = checkpoint_path(s);
+    in.checkpoint = checkpoint;
     struct quantiser *q = s->quantiser = xcalloc(1, sizeof *q);
     bool own = s->o.embeddings != NULL;
     *q = (struct quantiser){.kind = kinds[s->o.indexer], .width = m->width, .positions = s->o.positions, .codes = s->o.codes, .own = own,
                             .max_tokens = own ? 0 : s->o.max_tokens, .scale = 1};
     run_note(s->run, "%s: %d positions of %d codes over %d embeddings of width %d", quantiser_name(q->kind), q->positions, q->codes, in.n, in.width);
-    if (make[q->kind](&in, q, e) < 0)
+    int rc = make[q->kind](&in, q, e);
+    free(checkpoint);
+    if (rc < 0)
         return -1;
+    in.checkpoint = NULL;
     s->codes = xcalloc((size_t)s->n * (size_t)s->o.positions, sizeof *s->codes);
     return assign_codes(s, &in, e);
 }

@@ -16,6 +16,8 @@ struct quantiser_input {
     int32_t restarts, iterations; /* of k-means */
     int32_t leaf;                 /* hierarchical: a cluster of so many documents is not divided any more */
     uint64_t seed;
+    const char *checkpoint; /* rq-VAE: the file of its state, written after an epoch when so many seconds have passed; NULL = none */
+    double checkpoint_s;
 };
 
 /* Fill q, whose kind, width, positions and codes are set. -1: stopped, no memory, a loss that is not finite. */

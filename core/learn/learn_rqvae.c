@@ -2,7 +2,10 @@
  *
  * Inputs are centred and brought to unit variance with two facts that the quantiser keeps. Codebooks start as k-means over the random encoder's
  * residuals, level by level; a code that nobody chose in an epoch is put onto a residual of the epoch's last batch (not after the last).
+ * The state is kept after epochs, so that a run that was stopped or killed goes on at one and ends with the same bytes.
  * Every draw is a hash of (seed, epoch), the optimiser is Adam at a constant rate: the same options give the same codes on one machine. */
+#include "../base/hash.h"
+#include "checkpoint.h"
 #include "kmeans.h"
 #include "learn_quantiser.h"
 #include "rqvae.h"
@@ -19,7 +22,10 @@ struct training {
     struct rqvae *r;
     float *x, *batch; /* scaled inputs [n, width]; gathered rows */
     int32_t *order, *used; /* [n]; [levels, codes] rows of this epoch */
-    int64_t revived, steps;
+    struct {
+        int64_t epoch, revived, steps;
+    } mark; /* epochs done; codes revived; Adam's steps */
+    double saved_s;
 };
 
 /* ---- inputs ---- */
@@ -114,7 +120,7 @@ static void revive_dead(struct training *t, int32_t rows)
     for (int32_t i = 0; i < t->q->positions * t->q->codes; i++) {
         if (t->used[i])
             continue;
-        int32_t row = (int32_t)(mix64(t->in->seed ^ 0x64656164, (uint64_t)t->revived++) % (uint64_t)rows);
+        int32_t row = (int32_t)(mix64(t->in->seed ^ 0x64656164, (uint64_t)t->mark.revived++) % (uint64_t)rows);
         rqvae_revive(t->r, i / t->q->codes, i % t->q->codes, row);
     }
 }
@@ -133,7 +139,7 @@ static void note_epoch(const struct training *t, int32_t epoch, const struct rqv
     for (int32_t i = 0; i < t->q->positions; i++)
         str_printf(&s, "%s%d", i ? "," : "", used_of(t, i));
     run_note(t->in->run, "rq-vae: epoch=%d loss=%.5f recon=%.5f commit=%.5f codes_used=%s revived=%lld", epoch, mean->total, mean->recon,
-             mean->commit, s.data, (long long)t->revived);
+             mean->commit, s.data, (long long)t->mark.revived);
     str_free(&s);
 }
 
@@ -149,14 +155,14 @@ static int run_epoch(struct training *t, int32_t epoch, bool last, struct rqvae_
         struct rqvae_losses l;
         rows = in->n - from < in->batch ? in->n - from : in->batch;
         if (run_stopping(in->run))
-            return err_set(e, ERR_INTERRUPTED, "stopped in epoch %d of the rq-VAE; the same command begins again", epoch + 1);
+            return err_set(e, ERR_INTERRUPTED, "stopped in epoch %d of the rq-VAE; the same command goes on from the last one that was kept", epoch + 1);
         gather(t, from, rows);
         rqvae_step(t->r, t->batch, rows, &l);
         if (!isfinite(l.total))
             return err_set(e, ERR_DATA, "rq-VAE, epoch %d: the loss is not finite; lower lr (now %g)", epoch + 1, in->lr);
         count_codes(t, rows);
         rqvae_ema(t->r);
-        rqvae_adam(t->r, (float)in->lr, ++t->steps);
+        rqvae_adam(t->r, (float)in->lr, ++t->mark.steps);
         mean->recon += l.recon * rows / in->n;
         mean->commit += l.commit * rows / in->n;
         mean->total += l.total * rows / in->n;
@@ -166,15 +172,81 @@ static int run_epoch(struct training *t, int32_t epoch, bool last, struct rqvae_
     return 0;
 }
 
+/* ---- checkpoints ---- */
+
+static char *settings_of(const struct training *t)
+{
+    const struct quantiser_input *in = t->in;
+    uint64_t data = hash_bytes(in->x, (size_t)in->n * (size_t)in->width * sizeof *in->x, 0);
+    return xprintf("indexer=rq-vae\nembeddings=%016llx\ndocuments=%d\nwidth=%d\npositions=%d\ncodes=%d\nbatch=%d\nepochs=%.17g\nlr=%.17g\n"
+                   "seed=%llu\n", (unsigned long long)data, in->n, in->width, t->q->positions, t->q->codes, in->batch, in->epochs, in->lr,
+                   (unsigned long long)in->seed);
+}
+
+/* Names are "block.I"; the mark comes last. */
+static int sections_of(struct training *t, struct checkpoint_section *list, char names[][16])
+{
+    float *blocks[RQVAE_BLOCKS_MAX];
+    int64_t elements[RQVAE_BLOCKS_MAX];
+    int32_t n = rqvae_blocks(t->r, blocks, elements);
+    for (int32_t i = 0; i < n; i++) {
+        snprintf(names[i], sizeof names[i], "block.%d", i);
+        list[i] = (struct checkpoint_section){names[i], blocks[i], (size_t)elements[i] * sizeof(float)};
+    }
+    list[n] = (struct checkpoint_section){"mark", &t->mark, sizeof t->mark};
+    return n + 1;
+}
+
+static int save_when_due(struct training *t, struct err *e)
+{
+    char names[RQVAE_BLOCKS_MAX][16];
+    struct checkpoint_section list[RQVAE_BLOCKS_MAX + 1];
+    if (!t->in->checkpoint || (!run_stopping(t->in->run) && clock_s() - t->saved_s < t->in->checkpoint_s))
+        return 0;
+    int n = sections_of(t, list, names);
+    char *settings = settings_of(t);
+    int rc = checkpoint_save(t->in->checkpoint, settings, list, n, e);
+    free(settings);
+    t->saved_s = clock_s();
+    return rc;
+}
+
+/* 1 = goes on from a checkpoint, 0 = there is none. */
+static int restore(struct training *t, struct err *e)
+{
+    char names[RQVAE_BLOCKS_MAX][16];
+    struct checkpoint_section list[RQVAE_BLOCKS_MAX + 1];
+    if (!t->in->checkpoint)
+        return 0;
+    int n = sections_of(t, list, names);
+    char *settings = settings_of(t);
+    int rc = checkpoint_load(t->in->checkpoint, settings, list, n, t->in->run, e);
+    free(settings);
+    if (rc == 1) {
+        rqvae_refresh(t->r);
+        run_note(t->in->run, "going on after epoch %lld", (long long)t->mark.epoch);
+    }
+    return rc;
+}
+
 static int train(struct training *t, struct err *e)
 {
     int32_t epochs = (int32_t)fmax(1, round(t->in->epochs)), every = epochs / NOTES ? epochs / NOTES : 1;
-    rqvae_randomise(t->r, t->in->seed);
-    if (start_codebooks(t, e) < 0)
+    int rc = restore(t, e);
+    if (rc < 0)
         return -1;
-    for (int32_t i = 0; i < epochs; i++) {
+    if (rc == 0) {
+        rqvae_randomise(t->r, t->in->seed);
+        if (start_codebooks(t, e) < 0)
+            return -1;
+    }
+    t->saved_s = clock_s();
+    for (int32_t i = (int32_t)t->mark.epoch; i < epochs; i++) {
         struct rqvae_losses mean;
         if (run_epoch(t, i, i == epochs - 1, &mean, e) < 0)
+            return -1;
+        t->mark.epoch = i + 1;
+        if (save_when_due(t, e) < 0)
             return -1;
         run_report(t->in->run, "rq-vae", i + 1, epochs, "epochs", mean.total);
         if ((i + 1) % every == 0 || i == 0)

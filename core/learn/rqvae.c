@@ -391,3 +391,22 @@ const int32_t *rqvae_codes(const struct rqvae *r)
 {
     return r->codes;
 }
+
+int32_t rqvae_blocks(struct rqvae *r, float **blocks, int64_t *elements)
+{
+    int32_t n = 0;
+    int64_t k = r->shape.codes;
+    float *flat[] = {r->master, r->moment1, r->moment2};
+    for (int32_t i = 0; i < 3; i++) {
+        blocks[n] = flat[i];
+        elements[n++] = r->size;
+    }
+    for (int32_t s = 0; s < r->shape.levels; s++) {
+        float *own[] = {r->codebook[s], r->count[s], r->sum[s]};
+        for (int32_t i = 0; i < 3; i++) {
+            blocks[n] = own[i];
+            elements[n++] = i == 1 ? k : k * code_width(r);
+        }
+    }
+    return n;
+}

@@ -52,6 +52,10 @@ const int32_t *rqvae_codes(const struct rqvae *r);
 void rqvae_ema(struct rqvae *r);
 /* One Adam step (0.9, 0.999, 1e-8), step from 1. */
 void rqvae_adam(struct rqvae *r, float lr, int64_t step);
+/* All that a step changes, for checkpoints: blocks [RQVAE_BLOCKS_MAX] and their elements; returns how many. Owned by r; rqvae_refresh after
+ * writing to them. */
+enum { RQVAE_BLOCKS_MAX = 3 + 3 * RQVAE_LEVELS_MAX };
+int32_t rqvae_blocks(struct rqvae *r, float **blocks, int64_t *elements);
 /* Puts code `code` of a level onto the residual of row `row` of the last step, as if it had just been chosen once. */
 void rqvae_revive(struct rqvae *r, int32_t level, int32_t code, int32_t row);
 

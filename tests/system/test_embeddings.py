@@ -4,12 +4,14 @@
 
 Learns both on the sample with small settings; trains a small search and recommendation model on the first; then speaks to the daemon.
 """
+import filecmp
 import json
 import os
 import random
 import struct
 import subprocess
 import tempfile
+import time
 
 from harness import arguments, Daemon, Suite
 
@@ -128,12 +130,31 @@ def serve_texts(suite, binary, folder, documents):
         suite.check("an embedding is refused here", status == 422 and "reads the texts itself" in body["errors"][0]["detail"], f"{status} {body}")
 
 
+def killed(suite, binary, folder):
+    """An rq-VAE that is killed twice ends with the bytes of one that was not."""
+    flags = ["--indexer", "rq-vae", "--embeddings", f"{folder}/e.npy", "--k", "16", "--epochs", "150", "--kmeans-restarts", "1", "--checkpoint-s", "0.1"]
+    began = time.monotonic()
+    learn(binary, folder, "whole", *flags)
+    length = time.monotonic() - began
+    for _ in range(2):
+        process = subprocess.Popen([binary, "learn-ids", "--data", f"{folder}/data", "--model", f"{folder}/broken", "--first", str(DOCUMENTS),
+                                    "--max-tokens", "32", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(length * 0.6)
+        process.kill()
+        process.wait()
+    resumed = "going on after epoch" in learn(binary, folder, "broken", *flags)
+    names = ["quantiser.safetensors", "quantiser.json", "ids.tsv"]
+    suite.check("it went on", resumed)
+    suite.equal("equal bytes", filecmp.cmpfiles(f"{folder}/whole", f"{folder}/broken", names, shallow=False), (names, [], []))
+
+
 def main():
     binary = arguments()[0]
     suite = Suite("embeddings")
     with tempfile.TemporaryDirectory(prefix="semindex-embeddings-") as folder:
         documents, rows = make_data(binary, folder)
         refusals(suite, binary, folder)
+        killed(suite, binary, folder)
         said = learn(binary, folder, "own", "--indexer", "rq-vae", "--embeddings", f"{folder}/e.npy", "--k", "16", "--epochs", "20",
                      "--kmeans-restarts", "1")
         suite.check("codes used and errors are reported", said.count("reconstruction_error=") == 3 and said.count("codes_used=") >= 3, said)
