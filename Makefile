@@ -69,7 +69,7 @@ NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if
   -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test test-device test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
+.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
@@ -154,9 +154,15 @@ test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f3
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(BUILD)/parity $(BUILD)/tests/test_kernels $(BUILD)/tests/test_searcher $(ON_DEVICE) $(MODULE)
 	@SEMINDEX_CUDA_MODULE=$(MODULE) $(TESTENV) python3 tests/run.py --log $(BUILD)/log "$(BUILD)/tests/test_kernels --device $(DEVICE)" \
 	  "$(BUILD)/tests/test_searcher --device $(DEVICE)" $(foreach t,$(ON_DEVICE),"$(t) --device $(DEVICE)") \
-	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" "python3 tests/system/test_device.py $(BUILD)/semindex"
-# Its results are compared with the reference's in single precision.
-ON_DEVICE = $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine)
+	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" \
+	  "python3 tests/system/test_device.py $(BUILD)/semindex" "python3 tests/system/test_beam.py $(BUILD)/semindex --device $(DEVICE) $(NARROW)"
+# test_engine's results are compared with the reference's in single precision.
+ON_DEVICE = $(BUILD)/tests/test_device_learn $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine)
+
+device-overlap: ## do the hits of DEVICE equal the cpu's, for the models of BUNDLE and the questions of DATA (EMU=1, EMU=f32, or DEVICE=cuda)
+	@$(if $(and $(DEVICE),$(BUNDLE),$(DATA)),,echo "device-overlap: BUNDLE=, DATA=, and DEVICE=cuda or EMU=1, say on what"; exit 64;)
+	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(MODULE)
+	@SEMINDEX_CUDA_MODULE=$(MODULE) python3 tests/bench/device_overlap.py $(BUILD)/semindex $(BUNDLE) $(DATA) --device $(DEVICE) $(NARROW)
 
 test-thread: ## the tests of what runs in several threads; meant for SAN=thread
 	@$(MAKE) --no-print-directory -j2 BUILD=$(BUILD) $(BUILD)/semindex $(THREADED)
@@ -167,6 +173,8 @@ THREADED := $(foreach t,kernels catalog engine engine_generation searcher,$(BUIL
 build-tests: $(BUILD)/semindex $(BUILD)/parity $(UNIT)
 # The device that tests of an emulated build run on; DEVICE=cuda with a GPU.
 DEVICE  ?= $(if $(EMU),cuda)
+# Its activations are bf16 unless the build says f32.
+NARROW  := $(if $(or $(filter f32,$(EMU) $(CUDA)),$(filter cpu,$(DEVICE))),,--narrow)
 # Sanitizer reports end a test; leaks count. SentencePiece's and protobuf's own globals live until exit and are no leaks of ours.
 TESTENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 SYSTEM  := $(foreach t,$(sort $(wildcard tests/system/test_*.py)),"python3 $(t) $(BUILD)/semindex")

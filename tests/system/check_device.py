@@ -11,7 +11,7 @@ import threading
 import time
 import sys
 
-from harness import Daemon, exchange, import_beam, Suite
+from harness import Daemon, exchange, import_beam, in_threads, Suite
 from test_beam import load, search, FIXTURES
 
 CLIENTS, OVERLAP = 16, 0.9
@@ -39,13 +39,6 @@ class Case:
         if any(a < b for (_, a), (_, b) in zip(own, own[1:])):
             return f"query {q}: hits are not in order", worst
         return None, worst
-
-
-def in_threads(count, work):
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
-    for t in threads:
-        t.start()
-    return threads
 
 
 def churn(d, stop, counts):

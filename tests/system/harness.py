@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 
@@ -35,9 +36,13 @@ def arguments():
 def import_beam(binary):
     folder = tempfile.mkdtemp(prefix="semindex-bundle-")
     atexit.register(shutil.rmtree, folder, True)
-    bundle = os.path.join(folder, "bundle")
-    subprocess.run([binary, "import", os.path.join(FIXTURES, "model"), "--codes", os.path.join(FIXTURES, "codes.json"), "--ids",
-                    os.path.join(FIXTURES, "ids.tsv"), "--out", bundle, "--quiet"], check=True, stderr=subprocess.DEVNULL)
+    return import_bundle(binary, FIXTURES, os.path.join(folder, "bundle"))
+
+
+def import_bundle(binary, folder, bundle, model=None):
+    """The bundle of a fixture folder `beam`; model: another folder of weights for it."""
+    subprocess.run([binary, "import", model or os.path.join(folder, "model"), "--codes", os.path.join(folder, "codes.json"), "--ids",
+                    os.path.join(folder, "ids.tsv"), "--out", bundle, "--quiet"], check=True, stderr=subprocess.DEVNULL)
     return bundle
 
 
@@ -139,6 +144,14 @@ def exchange(connection, method, path, body=None, headers=None):
     if named.get("content-type", "").startswith(("application/json", "application/problem+json")) and data:
         data = json.loads(data)
     return response.status, named, data
+
+
+def in_threads(count, work):
+    """Starts work(0) .. work(count - 1), each in a thread of its own; the threads."""
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+    for t in threads:
+        t.start()
+    return threads
 
 
 def receive(s):
