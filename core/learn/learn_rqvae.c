@@ -184,7 +184,7 @@ static char *settings_of(const struct training *t)
 }
 
 /* Names are "block.I"; the mark comes last. */
-static int sections_of(struct training *t, struct checkpoint_section *list, char names[][16])
+static int sections_of(struct training *t, struct checkpoint_section *list, char names[][24])
 {
     float *blocks[RQVAE_BLOCKS_MAX];
     int64_t elements[RQVAE_BLOCKS_MAX];
@@ -199,7 +199,7 @@ static int sections_of(struct training *t, struct checkpoint_section *list, char
 
 static int save_when_due(struct training *t, struct err *e)
 {
-    char names[RQVAE_BLOCKS_MAX][16];
+    char names[RQVAE_BLOCKS_MAX][24];
     struct checkpoint_section list[RQVAE_BLOCKS_MAX + 1];
     if (!t->in->checkpoint || (!run_stopping(t->in->run) && clock_s() - t->saved_s < t->in->checkpoint_s))
         return 0;
@@ -214,7 +214,7 @@ static int save_when_due(struct training *t, struct err *e)
 /* 1 = goes on from a checkpoint, 0 = there is none. */
 static int restore(struct training *t, struct err *e)
 {
-    char names[RQVAE_BLOCKS_MAX][16];
+    char names[RQVAE_BLOCKS_MAX][24];
     struct checkpoint_section list[RQVAE_BLOCKS_MAX + 1];
     if (!t->in->checkpoint)
         return 0;
