@@ -46,7 +46,7 @@ sources = $(wildcard $(1)/*.c) $(wildcard $(1)/*.cc) $(filter-out $(DEVICE_ONLY)
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/$(subst /,_,$(1)).a
 LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
-UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(if $(EMU),,tests/unit/test_emu.c),$(wildcard tests/unit/test_*.c)))
+UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(if $(EMU),,tests/unit/test_emu.c tests/unit/test_device_learn.c),$(wildcard tests/unit/test_*.c)))
 
 # The CUDA module, loaded by the program when a person asks for the device. A sanitizer, fuzz or emulated build has none unless CUDA=1 says so.
 CUDA    ?= $(if $(EMU)$(SAN)$(KERNEL_CC),0,auto)

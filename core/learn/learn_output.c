@@ -83,7 +83,7 @@ static int put_indexer(struct learn *s, struct bundle *b, struct err *e)
     struct code_layout layout = {.base = t5_config_of(s->model)->vocab, .positions = s->o.positions};
     for (int32_t t = 0; t < s->o.positions; t++)
         layout.codes[t] = s->o.codes;
-    char *settings = xprintf("{\"max_tokens\":%d,\"seed\":%llu,\"based\":%s}", s->o.max_tokens, (unsigned long long)s->o.seed,
+    char *settings = xprintf("{\"max_tokens\":%d,\"seed\":%llu,\"from_base\":%s}", s->o.max_tokens, (unsigned long long)s->o.seed,
                              s->o.base ? "true" : "false");
     int rc = model_file_write(b, "indexer", s->model, &layout, settings, e);
     free(settings);

@@ -120,7 +120,7 @@ static int choose_start(struct train *t, struct err *e)
         free(json);
     }
     if (o->start == START_DEFAULT)
-        o->start = text && indexer.based ? START_INDEXER : START_RANDOM;
+        o->start = text && indexer.from_base ? START_INDEXER : START_RANDOM;
     fill_f64(&o->lr, text || o->start == START_INDEXER ? 2e-3 : 4e-3);
     if (o->dropout == 0)
         o->dropout = o->task == TRAIN_SEARCH && o->start == START_RANDOM ? 0 : 0.1;
@@ -140,7 +140,9 @@ int train_open(struct train *t, struct err *e)
         return err_set(e, ERR_UNAVAILABLE, "device %s: %s", t->o.device ? t->o.device : "auto", message);
     run_note_device(t->run, t->be->device, message);
     t->bundle = bundle_open(t->o.model, e);
-    if (t->bundle == NULL || choose_start(t, e) != 0 || read_ids(t, e) != 0 || corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
+    if (t->bundle == NULL || choose_start(t, e) != 0 || read_ids(t, e) != 0)
+        return -1;
+    if (corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
         return -1;
     t->checkpoint = checkpoint_path(t, e);
     return t->checkpoint == NULL ? -1 : 0;

@@ -17,7 +17,7 @@ void model_settings_read(struct model_settings *s, const char *json)
     const char *input = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "input"));
     *s = (struct model_settings){.max_tokens = number(o, "max_tokens"),
                                  .max_history = number(o, "max_history"),
-                                 .based = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "based")),
+                                 .from_base = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "from_base")),
                                  .from_indexer = start && strcmp(start, "indexer") == 0,
                                  .texts = input && strcmp(input, "texts") == 0};
     cJSON_Delete(o);

@@ -8,7 +8,7 @@
 struct model_settings { /* 0 = not said */
     int32_t max_tokens;  /* input tokens, EOS included */
     int32_t max_history; /* items */
-    bool based;          /* the indexer was learned from an imported T5 */
+    bool from_base;      /* the indexer was learned from an imported T5 */
     bool from_indexer;   /* a task: its weights started from the indexer's, so its states lie near the documents' vectors */
     bool texts;          /* "input":"texts": histories are read as texts, else as semantic IDs */
 };

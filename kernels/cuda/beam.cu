@@ -12,6 +12,7 @@
  *
  * Rows whose logits exceed scratch go in chunks: then merge leaves each request's best so far as one more list for the next chunk's. */
 #include "beam.h"
+#include "reduce.h"
 
 #include <math.h>
 #include <string.h>
@@ -115,25 +116,6 @@ struct family { /* in shared memory: row i has the candidates before[i] .. befor
 };
 }
 
-/* Sum of v over the threads before this one; `room` has a slot a warp. */
-DEVICE uint32_t sum_before(uint32_t v, sp<uint32_t> room)
-{
-    const int lane = thread_x() % WARP, warp = thread_x() / WARP;
-    uint32_t sum = v;
-    for (int d = 1; d < WARP; d *= 2) {
-        const uint32_t other = shuffle(sum, lane < d ? lane : lane - d);
-        sum += lane < d ? 0 : other;
-    }
-    if (lane == WARP - 1)
-        room[warp] = sum;
-    sync_block();
-    uint32_t before = sum - v;
-    for (int i = 0; i < warp; i++)
-        before += room[i];
-    sync_block();
-    return before;
-}
-
 DEVICE void find_family(const search &s, int32_t request, family &f, sp<uint32_t> room)
 {
     static_assert(BEAM_WIDTH_MOST == 2 * THREADS, "two rows a thread");
@@ -156,7 +138,7 @@ DEVICE void find_family(const search &s, int32_t request, family &f, sp<uint32_t
             count[k] = first[node + 1] - begin[k];
         }
     }
-    uint32_t before = sum_before(count[0] + count[1], room);
+    uint32_t all, before = block_before(count[0] + count[1], room, &all);
     for (int k = 0; k < 2; k++) {
         const int i = 2 * thread_x() + k;
         if (i < f.rows)
@@ -513,7 +495,7 @@ DEVICE uint32_t find_lists(const search &s, int32_t request, int32_t first, sp<u
     static_assert(SLICES_MOST + 1 < THREADS, "a list a thread");
     const int32_t i = thread_x(), lists = s.slices + 1 - first;
     const uint32_t valid = i < lists ? (uint32_t)s.valid[(int64_t)request * (s.slices + 1) + first + i] : 0;
-    const uint32_t sum = sum_before(at_most(valid, s.width), room);
+    uint32_t all, sum = block_before(at_most(valid, s.width), room, &all);
     if (i <= lists)
         before[i] = sum;
     return block_sum(valid, room);

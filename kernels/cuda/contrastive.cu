@@ -65,54 +65,18 @@ struct parts {
 };
 }
 
-/* Position of this thread's first of `mine` contributions among the block's, and how many there are. */
-DEVICE int32_t block_places(int32_t mine, sp<int32_t> room, int32_t *all)
-{
-    const int lane = thread_x() % WARP, warp = thread_x() / WARP;
-    int32_t before = mine;
-    for (int d = 1; d < WARP; d *= 2) {
-        const int32_t other = shuffle(before, lane < d ? lane : lane - d);
-        before += lane < d ? 0 : other;
-    }
-    if (lane == WARP - 1)
-        room[warp] = before;
-    sync_block();
-    int32_t start = 0, sum = 0;
-    for (int w = 0; w < GRADIENT_THREADS / WARP; w++) {
-        start += w < warp ? (int32_t)room[w] : 0;
-        sum += room[w];
-    }
-    sync_block();
-    *all = sum;
-    return start + before - mine;
-}
-
-/* The document that candidate entry e belongs to: the last whose list begins at or before e. */
-DEVICE int32_t document_of(const lists &l, int32_t e)
-{
-    int32_t low = 0, high = l.n;
-    while (high - low > 1) {
-        const int32_t middle = low + (high - low) / 2;
-        if (l.offsets[middle] <= e)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Contributions of candidate entries base .. base + threads to `row`. */
 DEVICE int32_t collect(const lists &l, int32_t row, int32_t base, int32_t entries, const parts &y)
 {
     const int32_t e = base + thread_x();
     int32_t anchor = -1, candidate = -1, all = 0;
     if (e < entries) {
-        const int32_t i = document_of(l, e);
+        const int32_t i = slice_of(l.offsets, l.n, e);
         anchor = is_counted(l, i) ? l.anchors[i] : -1;
         candidate = is_counted(l, i) ? l.candidates[e] : -1;
     }
     const bool as_anchor = anchor == row, as_candidate = candidate == row;
-    int32_t at = block_places((as_anchor ? 1 : 0) + (as_candidate ? 1 : 0), y.room, &all);
+    int32_t at = block_before((as_anchor ? 1 : 0) + (as_candidate ? 1 : 0), y.room, &all);
     if (as_anchor) {
         y.weight[at] = l.p[e];
         y.row[at++] = candidate;

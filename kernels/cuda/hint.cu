@@ -9,6 +9,7 @@
  * then, with probabilities that need no rescaling any more, for the output. Backward: a block has 32 keys of one head and walks all
  * passes and targets, so dV, the sums of dS over targets (all that dQ and dK need) and dS by bucket each have one owner and one order. A
  * last kernel makes dQ and dK from the sums of dS. Heads go in groups when those sums are more than scratch holds. */
+#include "reduce.h"
 #include "tile.h"
 
 enum { TARGETS = 64, KEYS = 32, COLUMNS = 64, DIAGONALS = TARGETS + KEYS - 1, BINS = 256, MINE = KEYS * TARGETS / TILE_THREADS };
@@ -79,15 +80,7 @@ static __global__ void hint_bits_kernel(hint h, gp<uint32_t> bits)
     const int32_t token = block_x() * TILE_WARPS + thread_x() / WARP, lane = thread_x() % WARP;
     if (token >= h.text[h.count])
         return;
-    int32_t low = 0, high = h.count;
-    while (high - low > 1) {
-        const int32_t middle = low + (high - low) / 2;
-        if (h.text[middle] <= token)
-            low = middle;
-        else
-            high = middle;
-    }
-    const place p = place_of(h, low, 0);
+    const place p = place_of(h, slice_of(h.text, h.count, token), 0);
     for (int32_t w = 0; w * 32 < p.targets; w++) {
         const int32_t j = w * 32 + lane;
         const uint32_t word = vote_ballot(j < p.targets && draw_sight(h, p, token - p.text, j));

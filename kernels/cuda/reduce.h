@@ -66,6 +66,42 @@ DEVICE four load4_within(gp<const float> x, int64_t row, int32_t c, int32_t colu
     return {x[row + c], second, third, -INFINITY};
 }
 
+/* Sum of v over the threads before this one, and over all of them in *all; `room` has a slot a warp. Ends with a barrier: room may be used again. */
+template <class T> DEVICE T block_before(T v, sp<T> room, T *all)
+{
+    const int lane = thread_x() % WARP, warp = thread_x() / WARP, warps = threads() / WARP;
+    T sum = v;
+    for (int d = 1; d < WARP; d *= 2) {
+        const T other = shuffle(sum, lane < d ? lane : lane - d);
+        sum += lane < d ? 0 : other;
+    }
+    if (lane == WARP - 1)
+        room[warp] = sum;
+    sync_block();
+    T before = sum - v, total = 0;
+    for (int w = 0; w < warps; w++) {
+        before += w < warp ? (T)room[w] : 0;
+        total += (T)room[w];
+    }
+    sync_block();
+    *all = total;
+    return before;
+}
+
+/* The last of `count` slices (offsets rising from 0) that begins at or before `at`. */
+DEVICE int32_t slice_of(gp<const int32_t> offsets, int32_t count, int32_t at)
+{
+    int32_t low = 0, high = count;
+    while (high - low > 1) {
+        const int32_t middle = low + (high - low) / 2;
+        if (offsets[middle] <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 DEVICE int bits_set(uint32_t v)
 {
     v -= v >> 1 & 0x55555555u;

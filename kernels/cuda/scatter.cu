@@ -44,34 +44,16 @@ static __global__ void count_digits_kernel(sort s)
     s.counts[(int64_t)block_x() * DIGITS + thread_x()] = bins[thread_x()];
 }
 
-/* v of all threads before this one. room: a slot a warp. */
-DEVICE int32_t sum_before(int32_t v, sp<int32_t> room)
-{
-    const int lane = thread_x() % WARP, warp = thread_x() / WARP;
-    int32_t sum = v;
-    for (int d = 1; d < WARP; d *= 2) {
-        const int32_t other = shuffle(sum, lane >= d ? lane - d : lane);
-        if (lane >= d)
-            sum += other;
-    }
-    if (lane == WARP - 1)
-        room[warp] = sum;
-    sync_block();
-    for (int w = 0; w < warp; w++)
-        sum += room[w];
-    return sum - v;
-}
-
 /* The place of this tile's first token whose digit is this thread's number. */
 DEVICE int32_t first_place(const sort &s, sp<int32_t> room)
 {
-    int32_t all = 0, before = 0;
+    int32_t all = 0, before = 0, every;
     for (int32_t tile = 0; tile < blocks_x(); tile++) {
         const int32_t count = s.counts[(int64_t)tile * DIGITS + thread_x()];
         all += count;
         before += tile < block_x() ? count : 0;
     }
-    return sum_before(all, room) + before;
+    return block_before(all, room, &every) + before;
 }
 
 /* The lanes that are live and have this lane's digit. */

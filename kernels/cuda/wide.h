@@ -21,7 +21,7 @@ template <bool VECTOR, class P> DEVICE octet take(P x, int64_t at, int64_t left)
     return y;
 }
 
-template <bool VECTOR> DEVICE void give(gp<float> y, int64_t at, int64_t left, const octet &x)
+template <bool VECTOR, class T> DEVICE void give(gp<T> y, int64_t at, int64_t left, const octet &x)
 {
     if (VECTOR && left >= WIDE) {
         store8(y, at, x);
@@ -30,19 +30,7 @@ template <bool VECTOR> DEVICE void give(gp<float> y, int64_t at, int64_t left, c
     UNROLL
     for (int k = 0; k < WIDE; k++)
         if (k < left)
-            y[at + k] = x.v[k];
-}
-
-template <bool VECTOR> DEVICE void give(gp<bf16> y, int64_t at, int64_t left, const octet &x)
-{
-    if (VECTOR && left >= WIDE) {
-        store8(y, at, x);
-        return;
-    }
-    UNROLL
-    for (int k = 0; k < WIDE; k++)
-        if (k < left)
-            y[at + k] = to_<bf16>(x.v[k]);
+            y[at + k] = to_<T>(x.v[k]);
 }
 
 /* x after dropout, its first element being number `index`. */
