@@ -2,10 +2,11 @@
 """test_kill_learn.py BINARY [--kills N] [--seed S]: learn-ids killed with -9 at random moments ends with the same bytes as an unbroken run.
 
 Learns a small bundle of the sample once without a break; then again, killed N times at random moments (drawn from the unbroken run's length),
-each time started again with the same command until one run ends by itself. Every file of the two bundles must be equal. (Default 5; `make soak`
-runs 20.) And once interrupted: status 75, no signal handler anywhere (its frame would lie over oneDNN's data), and it goes on.
+each time started again with the same command until one run ends by itself. Every file of the two bundles must be equal, and the kills must have
+met different checkpoints: at least a quarter as many as there were kills. (Default 5; `make soak` runs 20, over a run that is longer.) And once interrupted: status 75, no signal handler anywhere (its frame would lie over oneDNN's data), and it goes on.
 """
 import filecmp
+import hashlib
 import os
 import random
 import shutil
@@ -21,9 +22,10 @@ def option(name, default):
 
 
 def start(binary, folder, bundle):
+    epochs = "30" if option("--kills", 5) >= 10 else "6"
     command = [binary, "learn-ids", "--data", f"{folder}/data", "--model", f"{folder}/{bundle}", "--first", "400", "--k", "16", "--d-model", "32",
                "--d-ff", "64", "--d-kv", "16", "--heads", "2", "--encoder-layers", "1", "--decoder-layers", "1", "--max-tokens", "32", "--batch",
-               "16", "--continuous-epochs", "2", "--joint-epochs", "2", "--kmeans-restarts", "2", "--checkpoint-s", "0.1", "--quiet"]
+               "16", "--continuous-epochs", epochs, "--joint-epochs", epochs, "--kmeans-restarts", "2", "--checkpoint-s", "0.1", "--quiet"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -38,6 +40,15 @@ def caught(pid):
     with open(f"/proc/{pid}/status") as f:
         mask = next(int(line.split()[1], 16) for line in f if line.startswith("SigCgt"))
     return bool(mask >> (signal.SIGINT - 1) & 1 or mask >> (signal.SIGTERM - 1) & 1)
+
+
+def checkpoint_digest(folder):
+    """Of what a killed run would go on from; None before the first checkpoint."""
+    try:
+        with open(f"{folder}/broken.work/checkpoint", "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def interrupt(binary, folder, length):
@@ -61,7 +72,7 @@ def main():
         began = time.monotonic()
         finish(start(binary, folder, "whole"))
         length = time.monotonic() - began
-        done = 0
+        done, met = 0, set()
         while done < kills:
             process = start(binary, folder, "broken")
             try:
@@ -72,17 +83,19 @@ def main():
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
+                met.add(checkpoint_digest(folder))
                 done += 1
         finish(start(binary, folder, "broken"))
         names = sorted(set(os.listdir(f"{folder}/whole")) | set(os.listdir(f"{folder}/broken")) - {"bundle.lock"})
         names = [n for n in names if n != "bundle.lock"]
         differ = [n for n in names if not os.path.exists(f"{folder}/broken/{n}") or not os.path.exists(f"{folder}/whole/{n}")
                   or not filecmp.cmp(f"{folder}/whole/{n}", f"{folder}/broken/{n}", shallow=False)]
-        print(f"kill_learn kills={kills} unbroken_s={length:.1f} files={len(names)} differ={differ}")
+        checkpoints = len(met - {None})
+        print(f"kill_learn kills={kills} unbroken_s={length:.1f} checkpoints={checkpoints} files={len(names)} differ={differ}")
         interrupted = interrupt(binary, folder, length)
         print(f"kill_learn interrupted: status={interrupted[0]} handler={interrupted[1]} said_so={interrupted[2]}")
-        failed = bool(differ) + (interrupted != (75, False, True))
-        print(f"{2 - failed} passed, {failed} failed")
+        failed = bool(differ) + (interrupted != (75, False, True)) + (checkpoints < kills / 4)
+        print(f"{3 - failed} passed, {failed} failed")
         return 1 if failed else 0
     finally:
         shutil.rmtree(folder, ignore_errors=True)
