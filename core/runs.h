@@ -19,6 +19,8 @@
 struct tokenizer_options {
     const char *data, *output;
     int32_t vocab; /* 0 = 8000, or fewer where the corpus has no more; else exactly this */
+    double hold_out; /* as learn_options; no option of the command */
+    uint64_t hold_out_seed;
     int threads;
 };
 int tokenizer_run(const struct tokenizer_options *o, const struct run *run, struct err *e);
@@ -49,6 +51,8 @@ struct learn_options {
     int32_t kmeans_restarts, kmeans_iterations; /* 10, 50 */
     uint64_t seed;         /* 1 */
     int32_t limit;         /* first documents of the corpus only; 0 = all */
+    double hold_out;       /* share of documents that take no part and get no ID, 0 .. 0.5; so train knows nothing of them either; 0 */
+    uint64_t hold_out_seed; /* which ones: corpus_is_held_out; 1 */
     enum learn_indexer indexer;
     const char *embeddings, *embedding_ids; /* not LMIndexer: .npy or .safetensors; ids of its rows, one a line, NULL = corpus order */
     double epochs;         /* rq-VAE; 200. Defaults of the three: positions 3, codes 256, batch 256 */

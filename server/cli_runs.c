@@ -131,6 +131,8 @@ static void learn_training(const struct options *o, struct learn_options *l)
     l->seed = (uint64_t)option_int(o, OPT_SEED);
     l->limit = small(o, OPT_FIRST);
     l->checkpoint_s = option_real(o, OPT_CHECKPOINT_S);
+    l->hold_out = option_real(o, OPT_HOLD_OUT);
+    l->hold_out_seed = (uint64_t)option_int(o, OPT_HOLD_OUT_SEED);
 }
 
 int cli_learn(const struct options *o, struct err *e)

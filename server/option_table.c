@@ -155,6 +155,9 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_PSEUDO] = {"pseudo", OPTION_INT, "", 1, 1000, "N", "cut queries a document and epoch (default 15)", CMD_TRAIN, "Training"},
     [OPT_FIRST] = {"first", OPTION_INT, "", 1, 2147483647, "N", "only the first N documents of the corpus", CMD_LEARN | CMD_INDEX,
                    "Training"},
+    [OPT_HOLD_OUT] = {"hold-out", OPTION_REAL, "", 0, 0.5, "P", "share of documents left without an ID, for evaluate --cold-start (default 0)",
+                      CMD_LEARN, "Training"},
+    [OPT_HOLD_OUT_SEED] = {"hold-out-seed", OPTION_INT, "1", 1, BIG, "N", "which documents those are", CMD_LEARN, "Training"},
     [OPT_CHECKPOINT_S] = {"checkpoint-s", OPTION_REAL, "", 0.1, 86400, "S", "seconds between checkpoints (default 20)", SHAPED, "Training"},
 
     [OPT_TASK] = {"task", OPTION_CHOICE, "", 0, 0, "search|recommend|ids", "one table only (default: all that model and data allow)",

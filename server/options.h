@@ -128,6 +128,8 @@ enum option_id {
     OPT_CUT_QUERIES,
     OPT_PSEUDO,
     OPT_FIRST,
+    OPT_HOLD_OUT,
+    OPT_HOLD_OUT_SEED,
     OPT_CHECKPOINT_S,
     /* evaluation */
     OPT_TASK,

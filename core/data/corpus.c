@@ -3,6 +3,7 @@
  * One JSON object a line, parsed by cJSON after the line reader bounded its length. A document keeps the place of its line: row i of an embedding
  * file or of ids.tsv is document i. All strings of a corpus live in one arena. */
 #include "corpus_internal.h"
+#include "../../kernels/backend.h"
 #include "../base/file.h"
 
 #include <cjson/cJSON.h>
@@ -194,6 +195,28 @@ const int32_t *corpus_sequence(const struct corpus *c, int32_t user, int32_t *le
     return c->sequence + c->sequences[user];
 }
 
+/* ---- documents left out ---- */
+
+bool corpus_is_held_out(const char *id, double share, uint64_t seed)
+{
+    return mix_uniform(seed, hash_bytes(id, strlen(id), 0)) < share;
+}
+
+void corpus_hold_out(struct corpus *c, double share, uint64_t seed)
+{
+    int32_t kept = 0;
+    if (share <= 0)
+        return;
+    c->place = xcalloc((size_t)c->count, sizeof *c->place);
+    c->lines = c->count;
+    for (int32_t i = 0; i < c->count; i++)
+        if (!corpus_is_held_out(c->documents[i].id, share, seed)) {
+            c->documents[kept] = c->documents[i];
+            c->place[kept++] = i;
+        }
+    c->count = kept;
+}
+
 /* ---- the folder ---- */
 
 static int read_all(struct corpus *c, const char *folder, const struct run *run, struct err *e)
@@ -239,6 +262,7 @@ void corpus_free(struct corpus *c)
     free_queries(&c->train);
     string_map_free(c->by_id);
     free(c->documents);
+    free(c->place);
     free(c->user);
     free(c->sequence);
     free(c->sequences);

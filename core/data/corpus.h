@@ -12,6 +12,7 @@
 #include "../base/mem.h"
 #include "../base/run.h"
 #include "../text/document.h"
+#include <stdbool.h>
 
 struct corpus_query {
     char *id, *text;
@@ -31,6 +32,7 @@ struct corpus {
     struct document *documents; /* strings owned by `strings` */
     int32_t count;
     struct string_map *by_id; /* id -> document number */
+    int32_t *place, lines;    /* after corpus_hold_out: where each document stood, and how many stood there; else NULL, 0 */
     struct corpus_queries test, train;
     int32_t users;
     char **user;
@@ -46,6 +48,13 @@ void corpus_free(struct corpus *c); /* {0} is fine */
 
 /* Leave-one-out split of user u: the last item is the test target, the one before the validation target, the rest trains. */
 const int32_t *corpus_sequence(const struct corpus *c, int32_t user, int32_t *length);
+
+/* True when a document of this name is left out at that share (0 .. 1): mix_uniform(seed, hash of the name) < share. So who is left out does not
+ * depend on order, on other documents, or on the program that asks, and a larger share leaves out all that a smaller one does. */
+bool corpus_is_held_out(const char *id, double share, uint64_t seed);
+/* Takes the documents that are left out, out of c->documents; the others move up. by_id, judgements and sequences keep the old numbers and are of
+ * no use afterwards. share 0: nothing happens. */
+void corpus_hold_out(struct corpus *c, double share, uint64_t seed);
 
 /* The label of a document for AMI: its category path ("categories"[0] joined by " > "), or "section"; NULL if it has neither. Caller frees. */
 char *corpus_category(const struct document *d);

@@ -347,6 +347,8 @@ int embeddings_order(struct embeddings *m, const struct embeddings_order *o, str
         return order_by_ids(m, o, e);
     if (m->count != o->corpus)
         return err_set(e, ERR_DATA, "%s: %d rows; the corpus has %d documents (rows in another order need a list of ids)", o->path, m->count, o->corpus);
+    for (int32_t i = 0; o->place && i < o->used; i++)
+        memmove(m->values + (size_t)i * (size_t)m->width, m->values + (size_t)o->place[i] * (size_t)m->width, (size_t)m->width * sizeof(float));
     m->count = o->used;
     return 0;
 }

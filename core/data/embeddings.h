@@ -22,6 +22,7 @@ struct embeddings_order {
     const char *path, *ids_path; /* path: for messages */
     const struct document *documents;
     int32_t corpus, used; /* documents there are, and the first that are wanted */
+    const int32_t *place; /* [used] row of each document where rows stand in corpus order, rising; NULL: the first `used` */
 };
 
 /* The whole file in its own order. -1 leaves *out freed. */

@@ -55,6 +55,7 @@ static void fill_defaults(struct learn_options *o)
     default_double(&o->weight_commitment, 1);
     default_double(&o->target_share, 1);
     default_double(&o->checkpoint_s, 20);
+    o->hold_out_seed = o->hold_out_seed ? o->hold_out_seed : 1;
     for (int i = 0; i < LM_POSITIONS_MAX; i++)
         default_double(&o->hints[i], i == 0 ? 0.5 : 0.3);
 }
@@ -72,7 +73,8 @@ static int check_options(const struct learn_options *o, struct err *e)
         check_range("max_tokens", o->max_tokens, 2, 4096, e) < 0 || check_range("batch", o->batch, 2, 4096, e) < 0 ||
         check_range("negatives", o->negatives, 1, o->batch - 1, e) < 0 || check_range("lr", o->lr, 1e-9, 1, e) < 0 ||
         check_range("dropout", o->dropout, 0, 0.9, e) < 0 || check_range("target_share", o->target_share, 1e-3, 1, e) < 0 ||
-        check_range("contrastive_temperature", o->contrastive_temperature, 1e-3, 1e6, e) < 0)
+        check_range("contrastive_temperature", o->contrastive_temperature, 1e-3, 1e6, e) < 0 ||
+        check_range("hold_out", o->hold_out, 0, 0.5, e) < 0)
         return -1;
     for (int32_t i = 0; i < o->positions; i++)
         if (check_range("hints", o->hints[i], 0, 1, e) < 0)
@@ -86,6 +88,10 @@ static int read_documents(struct learn *s, struct err *e)
 {
     if (corpus_read(&s->corpus, s->o.data, s->run, e) < 0)
         return -1;
+    int32_t all = s->corpus.count;
+    corpus_hold_out(&s->corpus, s->o.hold_out, s->o.hold_out_seed);
+    if (s->o.hold_out > 0)
+        run_note(s->run, "corpus: %d of %d documents are held out, seed %llu", all - s->corpus.count, all, (unsigned long long)s->o.hold_out_seed);
     s->n = s->corpus.count;
     if (s->o.limit > 0 && s->o.limit < s->n)
         s->n = s->o.limit;
@@ -107,7 +113,8 @@ static int open_tokenizer(struct learn *s, const struct bundle *base, struct err
         s->tokenizer_path = xstrdup(given);
     } else {
         s->tokenizer_path = path_join(s->work, "tokenizer.model");
-        const struct tokenizer_options t = {.data = s->o.data, .output = s->tokenizer_path, .vocab = s->o.vocab, .threads = s->o.threads};
+        const struct tokenizer_options t = {.data = s->o.data, .output = s->tokenizer_path, .vocab = s->o.vocab, .threads = s->o.threads,
+                                            .hold_out = s->o.hold_out, .hold_out_seed = s->o.hold_out_seed};
         if (!file_exists(s->tokenizer_path) && tokenizer_run(&t, s->run, e) < 0)
             return -1;
     }

@@ -17,7 +17,8 @@ enum { EMBED_ROWS = 64 };
 
 static int own_embeddings(struct learn *s, struct embeddings *m, struct err *e)
 {
-    const struct embeddings_order o = {s->o.embeddings, s->o.embedding_ids, s->corpus.documents, s->corpus.count, s->n};
+    const struct embeddings_order o = {s->o.embeddings, s->o.embedding_ids, s->corpus.documents,
+                                        s->corpus.place ? s->corpus.lines : s->corpus.count, s->n, s->corpus.place};
     if (embeddings_read(m, s->o.embeddings, e) < 0 || embeddings_order(m, &o, e) < 0)
         return -1;
     run_note(s->run, "embeddings: %s, %d rows of width %d", s->o.embeddings, m->count, m->width);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -194,6 +195,40 @@ static void test_no_corpus(void **state)
     assert_int_equal(e.code, ERR_NO_INPUT);
 }
 
+/* Who is left out depends on name and seed alone, about as many as were asked for, and a larger share leaves out those of a smaller one, too. */
+static void test_hold_out(void **state)
+{
+    (void)state;
+    enum { DOCUMENTS = 2000 };
+    struct err e = {0};
+    struct corpus c;
+    struct str lines = {0};
+    int32_t other = 0;
+    for (int i = 0; i < DOCUMENTS; i++)
+        str_printf(&lines, "{\"_id\": \"d%d\", \"text\": \"t\"}\n", i);
+    put("corpus.jsonl", lines.data);
+    assert_int_equal(corpus_read(&c, folder, NULL, &e), 0);
+    corpus_hold_out(&c, 0, 1);
+    assert_true(c.count == DOCUMENTS && c.place == NULL);
+    corpus_hold_out(&c, 0.1, 1);
+    assert_int_equal(c.lines, DOCUMENTS);
+    assert_in_range(DOCUMENTS - c.count, DOCUMENTS / 10 - 60, DOCUMENTS / 10 + 60);
+    for (int32_t i = 0, at = 0; i < DOCUMENTS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "d%d", i);
+        bool out = corpus_is_held_out(name, 0.1, 1);
+        assert_true(!out || corpus_is_held_out(name, 0.2, 1));
+        other += out != corpus_is_held_out(name, 0.1, 2);
+        if (out)
+            continue;
+        assert_string_equal(c.documents[at].id, name);
+        assert_int_equal(c.place[at++], i);
+    }
+    assert_true(other > DOCUMENTS / 10);
+    str_free(&lines);
+    corpus_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +238,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gzip, open_folder, close_folder),
         cmocka_unit_test_setup_teardown(test_bad_lines_are_named, open_folder, close_folder),
         cmocka_unit_test_setup_teardown(test_no_corpus, open_folder, close_folder),
+        cmocka_unit_test_setup_teardown(test_hold_out, open_folder, close_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

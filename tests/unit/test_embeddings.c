@@ -162,9 +162,28 @@ static void test_order(void **state)
     assert_non_null(strstr(e.message, "1 of 2 documents have no embedding, the first is \"a\""));
 }
 
+/* Documents that are left out of the corpus leave their rows out. */
+static void test_places(void **state)
+{
+    (void)state;
+    static const struct document documents[] = {{.id = "b"}, {.id = "c"}};
+    static const int32_t place[] = {1, 2};
+    const float f[] = {1, 1, 2, 2, 3, 3}, wanted[] = {2, 2, 3, 3};
+    struct embeddings m;
+    struct err e = {0};
+    put_npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }", f, sizeof f);
+    assert_int_equal(embeddings_read(&m, path, NULL), 0);
+    const struct embeddings_order o = {.path = path, .documents = documents, .corpus = 3, .used = 2, .place = place};
+    assert_int_equal(embeddings_order(&m, &o, &e), 0);
+    assert_int_equal(m.count, 2);
+    assert_memory_equal(m.values, wanted, sizeof wanted);
+    embeddings_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_npy), cmocka_unit_test(test_npy_refused), cmocka_unit_test(test_not_finite),
-                                       cmocka_unit_test(test_safetensors), cmocka_unit_test(test_order)};
+                                       cmocka_unit_test(test_safetensors), cmocka_unit_test(test_order),
+                                       cmocka_unit_test(test_places)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
