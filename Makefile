@@ -46,7 +46,7 @@ sources = $(wildcard $(1)/*.c) $(wildcard $(1)/*.cc) $(filter-out $(DEVICE_ONLY)
 objects = $(patsubst %,$(BUILD)/obj/%.o,$(call sources,$(1)))
 archive = $(BUILD)/lib/$(subst /,_,$(1)).a
 LIBS    := $(foreach r,$(ROOMS),$(if $(call sources,$(r)),$(call archive,$(r))))
-UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(if $(EMU),,tests/unit/test_emu.c tests/unit/test_device_learn.c),$(wildcard tests/unit/test_*.c)))
+UNIT    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(filter-out $(if $(EMU),,tests/unit/test_emu.c tests/unit/test_device_learn.c tests/unit/test_device_step.c),$(wildcard tests/unit/test_*.c)))
 
 # The CUDA module, loaded by the program when a person asks for the device. A sanitizer, fuzz or emulated build has none unless CUDA=1 says so.
 CUDA    ?= $(if $(EMU)$(SAN)$(KERNEL_CC),0,auto)
@@ -157,7 +157,7 @@ test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f3
 	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" \
 	  "python3 tests/system/test_device.py $(BUILD)/semindex" "python3 tests/system/test_beam.py $(BUILD)/semindex --device $(DEVICE) $(NARROW)"
 # test_engine's results are compared with the reference's in single precision.
-ON_DEVICE = $(BUILD)/tests/test_device_learn $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine)
+ON_DEVICE = $(BUILD)/tests/test_device_learn $(BUILD)/tests/test_device_step $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine)
 
 device-overlap: ## do the hits of DEVICE equal the cpu's, for the models of BUNDLE and the questions of DATA (EMU=1, EMU=f32, or DEVICE=cuda)
 	@$(if $(and $(DEVICE),$(BUNDLE),$(DATA)),,echo "device-overlap: BUNDLE=, DATA=, and DEVICE=cuda or EMU=1, say on what"; exit 64;)

@@ -113,7 +113,28 @@ struct decode_attention {
     const int32_t *anc;
     const float *bias; /* [buckets, heads] */
     int32_t buckets, max_distance;
+    int32_t past;    /* live rows of pages 0 .. position - 1 in all: what can be read of the caches; for reckoning alone */
     struct act *out; /* [n, heads * width] */
+};
+
+/* A cached decode step through a whole stack of layers, in one call: what add_rmsnorm, linear, decode_attention, attention and gated_gelu do one by
+ * one when every product that ends a sublayer adds to the stream x. For few rows, where a device would spend its time beginning ops. */
+struct decode_layer {
+    const struct weight *qkv, *out, *cross_q, *cross_out, *wi, *wo; /* WEIGHT_INFER; wi [f or 2f, d] */
+    const float *self_norm, *cross_norm, *ff_norm;
+};
+struct decode_stack {
+    int32_t layers, d, f;
+    bool gated;
+    float eps;
+    const struct decode_layer *layer; /* host memory */
+    struct decode_attention self;     /* of the first layer; q, k, v are columns of one [n, 3 * heads * width], q first; caches go on by cache_step */
+    struct attention cross;           /* of the first layer: no bias, no mask, no dropout, no lse; k and v go on by cross_step elements a layer */
+    int64_t cache_step, cross_step;
+    struct act *x;      /* [n, d] the residual stream, in place */
+    struct act *hidden; /* [n, f or 2f] */
+    struct act *y;      /* [n, d] "=": rmsnorm(x) * final after the last layer */
+    const float *final;
 };
 
 /* The reconstructor's attention (LMIndexer; tests' fixtures README, "lmindexer", 3). Document b has `passes` query vectors (ID side) and a
@@ -297,6 +318,8 @@ struct backend {
     void (*attention)(const struct attention *a);
     void (*attention_backward)(const struct attention *a, const struct attention_grad *g); /* a->out and a->lse as the forward left them */
     void (*decode_attention)(const struct decode_attention *a);
+    /* NULL where a device gains nothing by it. False: not for this shape (too many rows, odd widths), nothing was done. */
+    bool (*decode_stack)(const struct decode_stack *a);
     /* The ancestor table of the next position: out[p * capacity + r] = in[p * capacity + parent[r]] for p < position, and
      * out[position * capacity + r] = r; r < n. out and in are different tables; in and parent are not read at position 0. */
     void (*ancestors)(int32_t *out, const int32_t *in, const int32_t *parent, int32_t n, int32_t position, int32_t capacity);

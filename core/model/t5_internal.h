@@ -42,6 +42,7 @@ struct t5 {
     int64_t size;
     float *master, *grad, *moment1, *moment2;
     struct t5_stack encoder, decoder;
+    struct decode_layer *step; /* [decoder layers]: the same once more, for decode_stack */
     struct weight *shared, *lm_head, *cross_kv; /* cross_kv [layers * 2 * inner, D] */
 };
 
@@ -82,6 +83,7 @@ struct t5_work {
     struct act *k_cache, *v_cache; /* [decoder layers, positions, beam_rows, inner] */
     int32_t *anc[2];               /* [positions, beam_rows]; anc[position & 1] is written by that position */
     int32_t position;
+    int32_t past; /* live rows of the positions before, in all */
 };
 
 /* What a pass through one stack carries along. */

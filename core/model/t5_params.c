@@ -219,6 +219,16 @@ static void bind_stack(struct binder *b, struct t5_stack *s, const char *stack, 
     }
 }
 
+/* The decoder's layers as decode_stack takes them. */
+static void bind_step(struct t5 *m)
+{
+    m->step = xcalloc((size_t)m->decoder.layers, sizeof *m->step);
+    for (int32_t i = 0; i < m->decoder.layers; i++) {
+        const struct t5_layer *l = &m->decoder.layer[i];
+        m->step[i] = (struct decode_layer){l->qkv, l->out, l->cross_q, l->cross_out, l->wi, l->wo, l->self_norm.w, l->cross_norm.w, l->ff_norm.w};
+    }
+}
+
 static int bind(struct t5 *m)
 {
     const struct t5_config *c = &m->config;
@@ -233,6 +243,7 @@ static int bind(struct t5 *m)
     m->lm_head = c->untied ? one(&b, "lm_head.weight") : NULL;
     bind_stack(&b, &m->encoder, "encoder", c->encoder_layers, false);
     bind_stack(&b, &m->decoder, "decoder", c->decoder_layers, true);
+    bind_step(m);
     m->cross_kv = fused(&b, 2 * c->decoder_layers, "decoder.block.0.layer.1.EncDecAttention.k.weight");
     for (int32_t i = m->own; i < m->tensors; i++)
         if (m->tensor[i].kind == T5_MATRIX || m->tensor[i].kind == T5_EMBEDDING)
@@ -290,6 +301,7 @@ void t5_free(struct t5 *m)
             m->be->release(blocks[i]);
     free(m->encoder.layer);
     free(m->decoder.layer);
+    free(m->step);
     free(m->view);
     free(m->open);
     free(m->tensor);

@@ -52,6 +52,7 @@ static const struct backend table = {
     .attention = cuda_attention,
     .attention_backward = cuda_attention_backward,
     .decode_attention = cuda_decode_attention,
+    .decode_stack = cuda_decode_stack,
     .ancestors = cuda_ancestors,
     .hint_attention = cuda_hint_attention,
     .hint_attention_backward = cuda_hint_attention_backward,

@@ -49,10 +49,11 @@ void cuda_weight_close(struct weight *w);
 void cuda_linear(struct act *y, const struct act *x, const struct weight *w, int32_t n, float alpha, int flags);
 void cuda_linear_backward(struct act *dx, const struct weight *w, const struct act *dy, const struct act *x, int32_t n, int flags);
 
-/* attention.cu, attention_backward.cu, decode.cu, hint.cu */
+/* attention.cu, attention_backward.cu, decode.cu, stack.cu, hint.cu */
 void cuda_attention(const struct attention *a);
 void cuda_attention_backward(const struct attention *a, const struct attention_grad *g);
 void cuda_decode_attention(const struct decode_attention *a);
+bool cuda_decode_stack(const struct decode_stack *a);
 void cuda_ancestors(int32_t *out, const int32_t *in, const int32_t *parent, int32_t n, int32_t position, int32_t capacity);
 void cuda_hint_attention(const struct hint_attention *a);
 void cuda_hint_attention_backward(const struct hint_attention *a, const struct hint_attention_grad *g);

@@ -14,6 +14,9 @@
  *   load4(gp<const float or const real>, i) / store4(gp<..>, i, four): four neighbours at once, address i a multiple of 4 elements (f32: 16 bytes,
  *                            bf16: 8 bytes); load8 / store8 the same for eight (16 bytes). struct four {float x, y, z, w}, octet {float v[8]}
  *   LAUNCH(kernel, blocks, threads, cost, ...)   blocks = dim_of(x, y, z); host side. Template kernels: LAUNCH((kernel<A, B>), ...)
+ *   LAUNCH_PHASES(P, phases, blocks, threads, cost, a)   one launch of P::run(a, phase) for phase = 0, 1 .. phases - 1: all blocks have left a phase, and see
+ *                            what was written there, before any enters the next. Nothing in registers or shared memory lives on. All blocks must run at the same
+ *                            time, so there are at most platform_processors() of at most 256 threads
  * `real` is the activation element: bf16, or float with SEMINDEX_CUDA_F32 (the mode of exact comparison). to_float / to_real convert (nearest even).
  * Nothing else of CUDA is used in kernels: no dynamic shared memory (at most 48 KiB static), no recursion, no printf, no doubles in hot loops
  * (double is allowed where a sum's precision asks for it). expf, logf, tanhf, fmaxf, fmaf, rsqrtf_ (1 / sqrtf) are the math.
@@ -32,6 +35,7 @@ struct octet {
 #ifdef SEMINDEX_EMU
 #include "../emu/emu.h"
 #else
+#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <mma.h>
@@ -137,6 +141,23 @@ void launch_note(const char *kernel, struct cost cost); /* runtime.cu: counts, a
     do {                                                                                  \
         LAUNCH_NAME kernel <<<(blocks), (threads_), 0, platform_stream()>>>(__VA_ARGS__);   \
         launch_note(#kernel, cost_);                                                      \
+    } while (0)
+template <class P, class A> static __global__ void __launch_bounds__(256, 1) phases_kernel(const __grid_constant__ A a, int phases)
+{
+    for (int phase = 0; phase < phases; phase++) {
+        P::run(a, phase);
+        cooperative_groups::this_grid().sync();
+    }
+}
+template <class P, class A> static inline void launch_phases(const A &a, int phases, dim3 blocks, int threads)
+{
+    void *args[] = {(void *)&a, (void *)&phases};
+    cudaLaunchCooperativeKernel((const void *)phases_kernel<P, A>, blocks, dim3((unsigned)threads), args, 0, platform_stream());
+}
+#define LAUNCH_PHASES(P, phases, blocks, threads_, cost_, a)          \
+    do {                                                              \
+        launch_phases<P>((a), (phases), (blocks), (threads_));        \
+        launch_note(#P, cost_);                                       \
     } while (0)
 #endif
 

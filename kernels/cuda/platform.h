@@ -16,6 +16,9 @@ int platform_open(int index, char *name, size_t name_size, char *message, size_t
 /* Bytes free and in all on the device. */
 size_t platform_memory(size_t *total);
 
+/* How many blocks of up to 256 threads and 48 KiB of shared memory are sure to run at the same time: its processors. */
+int platform_processors(void);
+
 void *platform_alloc(size_t bytes); /* zeroed, 256-byte aligned; NULL when there is none */
 void platform_free(void *memory);   /* NULL is fine */
 void platform_write(void *device, const void *host, size_t bytes); /* the host memory may change once it returns */

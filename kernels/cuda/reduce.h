@@ -102,6 +102,12 @@ DEVICE int32_t slice_of(gp<const int32_t> offsets, int32_t count, int32_t at)
     return low;
 }
 
+/* gelu_new(a) = a sigmoid(2 u), u = sqrt(2 / pi) (a + 0.044715 a^3): no cancellation for large negative a. */
+DEVICE float gelu_gate(float a)
+{
+    return 1.0f / (1.0f + expf(-1.5957691216057308f * (a + 0.044715f * (a * a * a))));
+}
+
 DEVICE int bits_set(uint32_t v)
 {
     v -= v >> 1 & 0x55555555u;

@@ -167,12 +167,6 @@ struct gelu { /* one row a block along x */
 };
 }
 
-/* gelu_new(a) = a sigmoid(2 u), u = sqrt(2 / pi) (a + 0.044715 a^3): no cancellation for large negative a. */
-DEVICE float gelu_gate(float a)
-{
-    return 1.0f / (1.0f + expf(-1.5957691216057308f * (a + 0.044715f * (a * a * a))));
-}
-
 template <bool VECTOR> static __global__ void gelu_kernel(gelu t)
 {
     const int32_t c = WIDE * (block_y() * threads() + thread_x()), left = t.f - c;

@@ -26,6 +26,7 @@ static struct {
     cudaEvent_t left[SEGMENTS]; /* recorded when the writes of a segment were all queued */
     size_t at;                  /* in the ring */
     char *landing; /* pinned, where reads arrive */
+    int processors;
     bool open, recording;
     struct platform_counts totals, before; /* before: when the recording began */
     void (*handler)(const char *line);
@@ -182,6 +183,7 @@ int platform_open(int index, char *name, size_t name_size, char *message, size_t
             return -1;
         }
         device.index = index;
+        device.processors = p.multiProcessorCount;
         device.open = true;
     }
     snprintf(name, name_size, "%s", device.name);
@@ -199,6 +201,11 @@ cudaStream_t platform_stream(void)
 }
 
 /* ---- memory ---- */
+
+int platform_processors(void)
+{
+    return device.processors;
+}
 
 size_t platform_memory(size_t *total)
 {

@@ -133,7 +133,7 @@ void emu::product(const struct gemm *g)
 {
     const int64_t pitch = (g->n + COLS - 1) / COLS * COLS, band = std::max<int64_t>(ROWS, (8 << 20) / pitch / ROWS * ROWS);
     must_fit(g);
-    if (!note_launch("platform_gemm", {1, 1, 1}, 0, cost_of(g)))
+    if (!note_launch("platform_gemm", {1, 1, 1}, 0, 1, cost_of(g)))
         return;
     std::vector<float> sums((size_t)(std::min(band, g->m) * pitch));
     for (int64_t first = 0; first < g->m; first += band) {

@@ -415,10 +415,13 @@ void execute(const launch &l)
     now.grid[1] = l.blocks.y;
     now.grid[2] = l.blocks.z;
     watch_launch(l);
-    for (now.block[2] = 0; now.block[2] < l.blocks.z; now.block[2]++)
-        for (now.block[1] = 0; now.block[1] < l.blocks.y; now.block[1]++)
-            for (now.block[0] = 0; now.block[0] < l.blocks.x; now.block[0]++)
-                run_block();
+    for (now.phase = 0; now.phase < l.phases; now.phase++) {
+        watch_phase();
+        for (now.block[2] = 0; now.block[2] < l.blocks.z; now.block[2]++)
+            for (now.block[1] = 0; now.block[1] < l.blocks.y; now.block[1]++)
+                for (now.block[0] = 0; now.block[0] < l.blocks.x; now.block[0]++)
+                    run_block();
+    }
     watch_end(l);
     block.l = nullptr;
 }

@@ -85,6 +85,7 @@ struct array { /* in shared memory */
 struct machine {
     int thread, threads, check; /* check: 0, 1 cost, 2 full */
     int64_t block[3], grid[3];
+    int phase; /* of LAUNCH_PHASES */
     uint64_t stamp, begun, since; /* now; when this block began; its last barrier */
     uint64_t warp_since[WARPS_MOST];
 };
@@ -390,7 +391,7 @@ struct launch { /* a kernel with its arguments: how they are called, kept for la
     void (*drop)(void *args);
     const void *args;
     dims blocks;
-    int threads;
+    int threads, phases; /* all blocks run once a phase */
     struct cost cost;
     uint64_t scratch; /* bytes of the scratch block that the op asked for */
 };
@@ -407,7 +408,13 @@ template <class... P, class... A>
 inline void start(const char *name, void (*kernel)(P...), dims blocks, int64_t threads, struct cost cost, A &&...args)
 {
     const pack<P...> x = {kernel, std::tuple<std::decay_t<P>...>(std::forward<A>(args)...)};
-    submit({name, pack<P...>::call, pack<P...>::keep, pack<P...>::drop, &x, blocks, (int)threads, cost, 0});
+    submit({name, pack<P...>::call, pack<P...>::keep, pack<P...>::drop, &x, blocks, (int)threads, 1, cost, 0});
+}
+template <class P, class A> void phases_kernel(A a) { P::run(a, now.phase); }
+template <class P, class A> inline void start_phases(const char *name, int phases, dims blocks, int64_t threads, struct cost cost, const A &a)
+{
+    const pack<A> x = {phases_kernel<P, A>, std::tuple<A>(a)};
+    submit({name, pack<A>::call, pack<A>::keep, pack<A>::drop, &x, blocks, (int)threads, phases, cost, 0});
 }
 
 } /* namespace emu */
@@ -501,6 +508,8 @@ template <class T> inline void store4(sp<T> p, int64_t i, four v)
 static inline emu::dims dim_of(int64_t x, int64_t y = 1, int64_t z = 1) { return {x, y, z}; }
 #define LAUNCH_NAME(...) __VA_ARGS__
 #define LAUNCH(kernel, blocks, threads_, cost_, ...) emu::start(#kernel, LAUNCH_NAME kernel, blocks, threads_, cost_, ##__VA_ARGS__)
+
+#define LAUNCH_PHASES(P, phases, blocks, threads_, cost_, a) emu::start_phases<P>(#P, phases, blocks, threads_, cost_, a)
 
 #include "emu_wmma.h"
 

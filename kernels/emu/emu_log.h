@@ -18,7 +18,7 @@ void emu_record_only(bool on);
 struct emu_launch {
     const char *kernel; /* "platform_gemm", "platform_copy" and "platform_zero" are the platform's own */
     int64_t blocks;
-    int32_t threads;
+    int32_t threads, phases; /* of LAUNCH_PHASES, else 1 */
     double bytes, operations; /* as declared */
 };
 /* The list so far; valid until the next launch. */

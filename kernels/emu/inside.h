@@ -14,6 +14,7 @@ void execute(const launch &l);
 /* watch.cc */
 void watch_open(void); /* reads SEMINDEX_EMU_CHECK */
 void watch_launch(const launch &l);
+void watch_phase(void); /* what blocks did before lies behind a meeting of all */
 void watch_block(void);
 void watch_end(const launch &l);
 void watch_room(room *r);         /* from now on known to find_room */
@@ -21,7 +22,7 @@ room *watch_forget(void *base);   /* the room that begins there, no longer known
 void watch_span(const void *p, size_t bytes, const char *call); /* all of it must lie in one room */
 
 /* runtime.cc: counts and lists a launch; false when it is not to be run. */
-bool note_launch(const char *kernel, dims blocks, int threads, struct cost cost);
+bool note_launch(const char *kernel, dims blocks, int threads, int phases, struct cost cost);
 
 /* blas.cc */
 void product(const struct gemm *g);

@@ -22,6 +22,7 @@ using emu::room;
 struct recording {
     std::vector<std::function<void()>> work;
 };
+enum { PROCESSORS = 3 };
 enum { RECORDED_LAUNCH = 2048 }; /* bytes that one counts for, as on the device */
 
 struct landing {
@@ -97,6 +98,11 @@ int platform_open(int index, char *name, size_t name_size, char *message, size_t
     device.launches = 0;
     snprintf(name, name_size, "emulated on this processor");
     return 0;
+}
+
+int platform_processors(void)
+{
+    return PROCESSORS;
 }
 
 size_t platform_memory(size_t *total)
@@ -196,13 +202,13 @@ template <class F> static void queue(F work)
         work();
 }
 
-static void list(const char *kernel, emu::dims blocks, int threads, struct cost cost)
+static void list(const char *kernel, emu::dims blocks, int threads, int phases, struct cost cost)
 {
-    noted.push_back({kernel, blocks.x * blocks.y * blocks.z, threads, cost.bytes, cost.operations});
+    noted.push_back({kernel, blocks.x * blocks.y * blocks.z, threads, phases, cost.bytes, cost.operations});
 }
 
 /* Counts a launch that is about to run; false when it is only listed. */
-bool emu::note_launch(const char *kernel, dims blocks, int threads, struct cost cost)
+bool emu::note_launch(const char *kernel, dims blocks, int threads, int phases, struct cost cost)
 {
     device.totals.launches++;
     device.totals.bytes += cost.bytes;
@@ -213,7 +219,7 @@ bool emu::note_launch(const char *kernel, dims blocks, int threads, struct cost 
         platform_fault(what);
     }
     if (device.record_only)
-        list(kernel, blocks, threads, cost);
+        list(kernel, blocks, threads, phases, cost);
     return !device.record_only;
 }
 
@@ -225,7 +231,7 @@ void platform_copy(void *to, const void *from, size_t bytes)
     emu::watch_span(from, bytes, "platform_copy");
     queue([=] {
         if (device.record_only)
-            list("platform_copy", {1, 1, 1}, 0, {2.0 * (double)bytes, 0.0});
+            list("platform_copy", {1, 1, 1}, 0, 1, {2.0 * (double)bytes, 0.0});
         else
             memcpy(to, from, bytes);
     });
@@ -238,7 +244,7 @@ void platform_zero(void *memory, size_t bytes)
     emu::watch_span(memory, bytes, "platform_zero");
     queue([=] {
         if (device.record_only)
-            list("platform_zero", {1, 1, 1}, 0, {(double)bytes, 0.0});
+            list("platform_zero", {1, 1, 1}, 0, 1, {(double)bytes, 0.0});
         else
             memset(memory, 0, bytes);
     });
@@ -249,13 +255,16 @@ static void check_shape(const emu::launch &l)
     const emu::dims b = l.blocks;
     if (l.threads <= 0 || l.threads > emu::THREADS_MOST || l.threads % emu::LANES != 0)
         emu::fail("launch of %s: %d threads a block", l.kernel, l.threads);
+    if (l.phases < 1 || (l.phases > 1 && (b.x * b.y * b.z > PROCESSORS || l.threads > 256)))
+        emu::fail("launch of %s: %d phases of %lld blocks of %d threads; blocks that wait for each other must all run at once", l.kernel, l.phases,
+                  (long long)(b.x * b.y * b.z), l.threads);
     if (b.x < 1 || b.x > INT32_MAX || b.y < 1 || b.y > 65535 || b.z < 1 || b.z > 65535)
         emu::fail("launch of %s: a grid of %lld x %lld x %lld blocks", l.kernel, (long long)b.x, (long long)b.y, (long long)b.z);
 }
 
 static void run_launch(const emu::launch &l)
 {
-    if (!emu::note_launch(l.kernel, l.blocks, l.threads, l.cost))
+    if (!emu::note_launch(l.kernel, l.blocks, l.threads, l.phases, l.cost))
         return;
     const uint64_t bytes = device.scratch->bytes;
     device.scratch->bytes = l.scratch;

@@ -371,9 +371,13 @@ void watch_launch(const launch &l)
                 madvise(r->prints, r->mapped + 4, MADV_DONTNEED);
         seen.number = 1;
     }
+    seen.bytes = seen.loads = seen.stores = 0;
+}
+
+void watch_phase(void)
+{
     now.stamp += TICK;
     seen.launched = now.stamp;
-    seen.bytes = seen.loads = seen.stores = 0;
     releases.clear();
 }
 

@@ -9,14 +9,15 @@
  * Predicted time of a launch = 1.3 us + max(bytes / 4.3 TB/s, operations / 790 TFLOP/s); of a case, the sum. So it supposes: launches of a
  * recorded graph cost 1.3 us each and do not overlap; every byte comes from memory, though 50 MB of cache hold most of what one kernel
  * leaves to the next; products reach the peak, small ones too, and so do kernels that use no tensor cores. The first and last err high and
- * low; a run on a device says by how much. Writes and reads of the host (a search: tokens and offsets in, results out) are counted, not timed.
+ * low; a run on a device says by how much. It leaves out what it costs that the blocks of one launch wait for each other (LAUNCH_PHASES); how often they
+ * do is printed beside it, with what that would be at 1 us each. Writes and reads of the host (a search: tokens and offsets in, results out) are counted, not timed.
  *
  * Launches of one layer = those of 12 layers less those of 11. Table entries that mark where a phase begins are the only ones wrapped. */
 #include "../../kernels/emu/emu_log.h"
 #include "t5_base.h"
 
 enum { LAYER_MOST_ENCODER = 7, LAYER_MOST_DECODER = 11, BEAM_MOST = 3, MARKS_MOST = 128, KERNELS_MOST = 128 };
-static const double launch_s = 1.3e-6, bytes_most = 1.25, operations_most = 1.1;
+static const double launch_s = 1.3e-6, meeting_s = 1e-6, bytes_most = 1.25, operations_most = 1.1;
 
 /* ---- one run: launches between marks ---- */
 
@@ -40,6 +41,7 @@ struct trace {
     struct mark mark[MARKS_MOST];
     int32_t marks;
     int64_t writes, reads; /* of the host */
+    int64_t meetings;      /* of all blocks, inside launches */
     struct tally phase[PHASES_MOST], all, layers, beam[POSITIONS];
     struct kernel kernel[KERNELS_MOST];
     int32_t kernels;
@@ -171,6 +173,7 @@ static void trace_end(struct trace *t)
         if (m->beam)
             tally_add(&t->beam[m->phase - 2], a);
         kernel_add(t, l, a);
+        t->meetings += l->phases - 1;
     }
 }
 
@@ -322,6 +325,9 @@ static void print_case(const struct base_case *c, struct trace *t)
     print_row("all", &t->all, floor, seconds);
     printf("  launches alone %.3f ms; host: %lld writes, %lld reads\n", 1e3 * launch_s * (double)t->all.launches, (long long)t->writes,
            (long long)t->reads);
+    if (t->meetings > 0)
+        printf("  %lld meetings of all blocks inside launches, which the prediction leaves out; at %.1f us each %.3f ms more\n",
+               (long long)t->meetings, 1e6 * meeting_s, 1e3 * meeting_s * (double)t->meetings);
     print_kernels(t);
     printf("  predicted=%.3f ms floor=%.3f ms (table of floors: %g) ratio=%.2f, of the table %.2f; target %g ms\n", 1e3 * t->all.seconds,
            1e3 * seconds, c->row_ms, t->all.seconds / seconds, 1e3 * t->all.seconds / c->row_ms, c->target_ms);

@@ -75,13 +75,13 @@ def constants_of(text, known):
 
 
 def launch_threads(path, headers):
-    """Kernel -> most threads of a block that a LAUNCH in this file names."""
+    """Kernel -> most threads of a block that a LAUNCH or LAUNCH_PHASES in this file names."""
     with open(path, encoding="utf-8") as f:
         text = f.read()
     constants, out = constants_of(text, constants_of(headers, constants_of(headers, {}))), {}
-    for m in re.finditer(r"\bLAUNCH\(", text):
+    for m in re.finditer(r"\bLAUNCH(_PHASES)?\(", text):
         arguments = split_arguments(text[m.end():])
-        threads = evaluate(arguments[2], constants) if len(arguments) > 3 else None
+        threads = evaluate(arguments[3 if m[1] else 2], constants) if len(arguments) > 3 else None
         if threads:
             name = base_name(arguments[0])
             out[name] = max(out.get(name, 0), threads)
@@ -134,6 +134,9 @@ def demangle(kernels):
         name = name.replace("(anonymous namespace)::", "")
         template = re.match(r"(?:void )?(\w+)(<.*?>)?\(", name)
         k["name"] = template[1] + (template[2] or "") if template else name
+        phases = re.match(r"phases_kernel<(\w+)", k["name"])
+        if phases:  # LAUNCH_PHASES is known by what runs in it
+            k["name"] = phases[1]
         k["base"] = base_name(k["name"])
 
 

@@ -29,6 +29,28 @@ template <class T> static void back(T *host, T *device, int64_t n)
 
 /* ---- sound kernels ---- */
 
+/* Blocks pass their slices on, one place further in each phase. */
+struct ring {
+    gp<float> x, y;
+};
+struct ring_phases {
+    DEVICE void run(const ring &r, int phase)
+    {
+        const gp<float> from = phase % 2 ? r.y : r.x, to = phase % 2 ? r.x : r.y;
+        to[(block_x() + 1) % blocks_x() * threads() + thread_x()] = (float)from[block_x() * threads() + thread_x()] + 1.0f;
+    }
+};
+
+void emu_ring(float *x, int32_t blocks, int32_t phases)
+{
+    const int64_t n = (int64_t)blocks * BLOCK;
+    float *in = device_of((const float *)x, n), *out = device_of((const float *)NULL, n);
+    const struct cost cost = {4.0 * (double)n * (phases > 1 ? 4 : 2), (double)n * phases};
+    LAUNCH_PHASES(ring_phases, phases, dim_of(blocks), BLOCK, cost, (ring{in, out}));
+    back(x, phases % 2 ? out : in, n);
+    platform_free(phases % 2 ? in : out);
+}
+
 static __global__ void sum_kernel(gp<float> sums, gp<const float> x, int32_t n)
 {
     SHARED(float, room, WARP);
@@ -600,7 +622,52 @@ static void run_freed_recording(bool wrong)
     platform_record_free(r);
 }
 
+/* Each block writes its slice, then reads its neighbour's: in the next phase, or in the same one. */
+struct exchange {
+    gp<float> x, y;
+};
+template <bool WRONG> struct early_exchange {
+    DEVICE void run(const exchange &e, int phase)
+    {
+        const int mine = block_x() * threads() + thread_x(), other = (block_x() + 1) % blocks_x() * threads() + thread_x();
+        if (phase == 0)
+            e.x[mine] = (float)mine;
+        if (phase == (WRONG ? 0 : 1))
+            e.y[mine] = (float)e.x[other];
+    }
+};
+static void run_early_exchange(bool wrong)
+{
+    const exchange e = {floats(2 * BLOCK), floats(2 * BLOCK)};
+    if (wrong)
+        LAUNCH_PHASES(early_exchange<true>, 2, dim_of(2), BLOCK, free_of_charge, e);
+    else
+        LAUNCH_PHASES(early_exchange<false>, 2, dim_of(2), BLOCK, free_of_charge, e);
+}
+
+/* What a block keeps in shared memory is gone in the next phase. */
+template <bool WRONG> struct kept_between {
+    DEVICE void run(const exchange &e, int phase)
+    {
+        SHARED(float, kept, BLOCK);
+        if (phase == 0 || !WRONG)
+            kept[thread_x()] = (float)thread_x();
+        if (phase == 1)
+            e.y[thread_x()] = (float)kept[thread_x()];
+    }
+};
+static void run_kept_between(bool wrong)
+{
+    const exchange e = {floats(BLOCK), floats(BLOCK)};
+    if (wrong)
+        LAUNCH_PHASES(kept_between<true>, 2, dim_of(1), BLOCK, free_of_charge, e);
+    else
+        LAUNCH_PHASES(kept_between<false>, 2, dim_of(1), BLOCK, free_of_charge, e);
+}
+
 const struct emu_case emu_defects[] = {
+    {"early_exchange", "early_exchange", run_early_exchange, "of another block read with no barrier between", 2},
+    {"kept_between", "kept_between", run_kept_between, "uninitialised: reads index 0 of shared array 'kept'", 0},
     {ON_TILE(missing_barrier, 1, BLOCK), "uninitialised: reads index 127 of shared array 'tile'", 0},
     {ON_TILE(missing_second_barrier, 1, BLOCK), "which thread 96 read with no barrier between", 0},
     {ON_TILE(missing_warp_barrier, 1, BLOCK), "uninitialised: reads index 1 of", 0},

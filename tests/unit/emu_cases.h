@@ -30,6 +30,7 @@ void emu_tiles(float *y, const float *a, const float *b, bool turned); /* 16 x 1
 float emu_round(float x);                                              /* to bf16 and back */
 void emu_product(float *c, const float *a, const float *b, const int32_t size[3], int flags); /* 1 ta, 2 tb, 4 f32, 8 accumulate, 16 relu */
 void emu_twice(float *x, int32_t n);                                   /* a recording of x += 1, replayed twice */
+void emu_ring(float *x, int32_t blocks, int32_t phases); /* x [blocks, 128]: slices go round, one block a phase, 1 is added each time */
 void emu_launch_one(void);
 void emu_last_block(float *sum, const float *x, int32_t n, bool fenced);
 

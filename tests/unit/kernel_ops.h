@@ -326,7 +326,7 @@ static struct decode_attention decode_of(const struct job *j)
     int32_t n = j->s[0], width = j->s[1] * j->s[2];
     return (struct decode_attention){j->s[1], j->s[2], n, j->s[3], n + 2, j->in_act[0], j->be->act_at(j->in_act[0], width),
                                      j->be->act_at(j->in_act[0], 2 * width), decode_stride(j), decode_stride(j),
-                                     j->out_act[1], j->out_act[2], j->ints[j->s[3] % 2], j->in_mem[3], 32, 128, j->out_act[0]};
+                                     j->out_act[1], j->out_act[2], j->ints[j->s[3] % 2], j->in_mem[3], 32, 128, n * j->s[3], j->out_act[0]};
 }
 /* The caches as the op leaves them: page `position` holds the new keys and values of rows 0..n-1. */
 static void decode_caches(struct job *j, const struct decode_attention *a)

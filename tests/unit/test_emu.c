@@ -379,6 +379,21 @@ static void said_line(const char *line)
     fprintf(stderr, "handler: %s\n", line);
 }
 
+/* Every block sees in a phase what its neighbour wrote in the one before. */
+static void phases(void **state)
+{
+    enum { BLOCKS = 3, BLOCK = 128 };
+    float x[BLOCKS * BLOCK];
+    emu_check(((const struct level *)*state)->check);
+    for (int rounds = 1; rounds <= 7; rounds += 3) {
+        for (int i = 0; i < BLOCKS * BLOCK; i++)
+            x[i] = (float)i;
+        emu_ring(x, BLOCKS, rounds);
+        for (int i = 0; i < BLOCKS * BLOCK; i++)
+            assert_float_equal(x[(i + rounds * BLOCK) % (BLOCKS * BLOCK)], (float)(i + rounds), 0);
+    }
+}
+
 static void fault_body(const void *context)
 {
     char name[64], message[128];
@@ -414,7 +429,7 @@ int main(void)
         const char *name;
         CMUnitTestFunction run;
     } sound[] = {{"sums", sums}, {"transposes", transposes}, {"lanes", lanes}, {"counts", counts}, {"tiles", tiles},
-                 {"last_block", last_block}, {"recordings", recordings}},
+                 {"last_block", last_block}, {"recordings", recordings}, {"phases", phases}},
       once[] = {{"last_block_unfenced", last_block_unfenced}, {"wrong_cost", wrong_cost}, {"rounding", rounding}, {"products", products},
                 {"listing", listing}, {"memory", memory}, {"faults", faults}};
     size_t n = 0;
