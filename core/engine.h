@@ -61,7 +61,8 @@ struct engine_plan; /* what engine_prepare found out; nobody else's */
 struct engine_query {
     /* set by the caller; strings live until engine_run returns */
     enum engine_task task;
-    enum engine_mode mode; /* recommend: hybrid reads as generative (a history has no words), lexical is ERR_INVALID */
+    enum engine_mode mode; /* recommend: hybrid is the beam, in which documents that came after training are placed by the words
+                           * of the newest entry, too; lexical is ERR_INVALID */
     const char *text; /* search */
     const struct engine_past *history; /* recommend, oldest first */
     int32_t history_count;

@@ -89,10 +89,12 @@ static int hybrid_list(struct answer *a, const struct ranking *generative, struc
     struct arena *arena = a->q->arena;
     int32_t depth = a->q->beam, words = 0;
     generative_list(a, generative);
-    struct ranking first = a->list;
     struct catalog_hit *lexical = arena_alloc(arena, (size_t)depth * sizeof *lexical);
     if (words_of(a, lexical, depth, &words, e) < 0)
         return -1;
+    if (a->gen->ids->fresh && engine_place_newcomers(a->reader, arena, lexical, words, &a->list, e) < 0)
+        return -1;
+    struct ranking first = a->list;
     int32_t room = first.count + words;
     int64_t *numbers = arena_alloc(arena, ((size_t)room + 1) * sizeof *numbers);
     for (int32_t i = 0; i < room; i++)
@@ -163,6 +165,34 @@ static int fetch_hits(struct answer *a, struct err *e)
     return 0;
 }
 
+/* What the newest entry of the history is called: the words that newcomers are compared by. */
+static const char *newest_words(struct answer *a, struct err *e)
+{
+    const struct engine_plan *p = a->q->plan;
+    const struct plan_entry *newest = &p->entry[p->entries - 1];
+    struct catalog_row row;
+    if (!newest->id)
+        return newest->text;
+    if (catalog_get_numbers(a->reader, &newest->number, 1, a->q->arena, &row, e) < 0)
+        return NULL;
+    const char *words = row.document.title ? row.document.title : row.document.text;
+    return words ? words : "";
+}
+
+static int place_by_newest(struct answer *a, struct err *e)
+{
+    struct engine_query *q = a->q;
+    const char *text = newest_words(a, e);
+    int32_t depth = q->beam + q->plan->excluded_count, found = 0, n = 0;
+    struct catalog_hit *hits = arena_alloc(q->arena, (size_t)depth * sizeof *hits);
+    if (!text || catalog_search(a->reader, text, strlen(text), depth, hits, &found, e) < 0)
+        return -1;
+    for (int32_t i = 0; i < found; i++)
+        if (!is_excluded(q->plan, hits[i].number))
+            hits[n++] = hits[i];
+    return engine_place_newcomers(a->reader, q->arena, hits, n, &a->list, e);
+}
+
 static int make_list(struct answer *a, const struct ranking *generative, struct err *e)
 {
     if (a->q->task == TASK_RECOMMEND && !generative)
@@ -172,6 +202,8 @@ static int make_list(struct answer *a, const struct ranking *generative, struct 
     if (a->q->task == TASK_SEARCH && a->q->mode == MODE_HYBRID)
         return hybrid_list(a, generative, e);
     generative_list(a, generative);
+    if (a->q->task == TASK_RECOMMEND && a->q->mode == MODE_HYBRID && a->gen->ids->fresh)
+        return place_by_newest(a, e);
     return 0;
 }
 

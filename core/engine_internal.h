@@ -5,6 +5,7 @@
  *   engine_prepare.c     a query judged and tokenised                            engine_encode.c   the indexer on texts
  *   engine_run.c         batches on the device                                   engine_index.c    POST /index below HTTP
  *   engine_answer.c      rankings to hits                                        engine_vectors.c  stored vectors of new documents
+ *   engine_newcomers.c   documents that came after training, placed by their words
  *   engine_memory.c      does it fit the device                             engine_quantise.c  indexers over text embeddings
  *   engine.c             documents one by one, state                             engine_placed.c   tries in the device's memory
  *
@@ -120,6 +121,12 @@ int32_t engine_default_beam(const struct engine *g); /* of a query that says non
 void engine_plan_tokens(struct engine *g, struct engine_query *q);
 /* From rankings to hits: fuses, cuts to the window, fetches documents. generative may be empty. */
 void engine_answer(struct engine *g, struct engine_query *q, const struct generation *gen, const struct ranking *generative);
+
+/* Gives the documents that came after training a place by their words in the beam's list (whose excluded documents are gone): engine_newcomers.c
+ * says which. words [n]: what BM25 finds for the query, best first. list's hits are made anew in the arena; those whom only words found have
+ * generative_rank 0. Without a trained document in the list nothing happens. */
+int engine_place_newcomers(struct catalog_reader *r, struct arena *a, const struct catalog_hit *words, int32_t n, struct ranking *list,
+                           struct err *e);
 
 /* Stored vectors of documents, kept in memory up to a bound. Device thread only, except engine_vectors_forget. */
 struct vectors *engine_vectors_open(struct catalog *c, int32_t size);

@@ -161,6 +161,8 @@ static int run_tasks(struct evaluate *v, struct err *e)
     bool named = v->o.task != NULL;
     if (named && strcmp(v->o.task, "search") && strcmp(v->o.task, "recommend") && strcmp(v->o.task, "ids"))
         return err_set(e, ERR_USAGE, "'%s' is no task to evaluate; search, recommend and ids are", v->o.task);
+    if (v->o.cold_start)
+        return evaluate_cold(v, e);
     if (wants(v, "search") && (named || v->corpus.test.judgements > 0) && evaluate_search(v, e) != 0)
         return -1;
     if (wants(v, "recommend") && (named || v->corpus.users > 0) && evaluate_recommend(v, e) != 0)
@@ -192,6 +194,8 @@ int evaluate_run(const struct evaluate_options *o, const struct run *run, struct
     fill_defaults(&v.o);
     if (o->compare != NULL && strchr(o->compare, ',') == NULL)
         return err_set(e, ERR_USAGE, "--compare %s: two rankings with a comma between are wanted", o->compare);
+    if (o->cold_start && o->model == NULL)
+        return err_set(e, ERR_USAGE, "--cold-start needs --model: a bundle that was made with learn-ids --hold-out");
     int rc = o->model != NULL ? open_bundle(&v, e) : 0;
     if (rc == 0)
         rc = corpus_read(&v.corpus, o->data, run, e);

@@ -77,7 +77,7 @@ struct evaluate {
     int32_t *row, *document;    /* corpus document -> row of ids or -1; row -> document or -1 */
     struct trie *trie;
     struct tokenizer *tokenizer;
-    struct evaluate_table tables[4];
+    struct evaluate_table tables[6];
     int32_t table_count;
     struct evaluate_facts facts;
 };
@@ -86,6 +86,7 @@ struct evaluate_table *evaluate_table_add(struct evaluate *v, const char *task, 
 int evaluate_search(struct evaluate *v, struct err *e);
 int evaluate_recommend(struct evaluate *v, struct err *e);
 int evaluate_ids(struct evaluate *v, struct err *e);
+int evaluate_cold(struct evaluate *v, struct err *e); /* instead of the others */
 
 /* ---- evaluate_print.c: averages, intervals and comparisons, as text or JSON ---- */
 int evaluate_print(const struct evaluate *v, struct str *out, struct err *e);
@@ -125,6 +126,8 @@ void evaluate_model_facts(struct evaluate *v, const struct evaluate_model *m, co
 int evaluate_tokenizer_open(struct evaluate *v, struct err *e);
 
 /* ---- evaluate_lexical.c: BM25 over the corpus by the store's own text index, in a temporary catalogue ---- */
+/* A new folder under TMPDIR, or NULL; the caller removes it and frees the name. */
+char *evaluate_folder(struct err *e);
 struct lexical;
 struct lexical *lexical_open(const struct evaluate *v, struct err *e);
 void lexical_close(struct lexical *l);

@@ -51,17 +51,16 @@ static int map_number(void *state, const struct catalog_id *id, struct err *e)
     return 0;
 }
 
-static int make_folder(struct lexical *l, struct err *e)
+char *evaluate_folder(struct err *e)
 {
     const char *base = getenv("TMPDIR");
-    l->folder = xprintf("%s/semindex-evaluate-XXXXXX", base && *base ? base : "/tmp");
-    if (mkdtemp(l->folder) != NULL)
-        return 0;
+    char *folder = xprintf("%s/semindex-evaluate-XXXXXX", base && *base ? base : "/tmp");
+    if (mkdtemp(folder) != NULL)
+        return folder;
     int number = errno;
-    err_set(e, err_from_errno(number), "%s: cannot make a temporary folder: %s", l->folder, strerror(number));
-    free(l->folder);
-    l->folder = NULL;
-    return -1;
+    err_set(e, err_from_errno(number), "%s: cannot make a temporary folder: %s", folder, strerror(number));
+    free(folder);
+    return NULL;
 }
 
 static int fill(struct lexical *l, const struct evaluate *v, struct err *e)
@@ -81,7 +80,8 @@ static int fill(struct lexical *l, const struct evaluate *v, struct err *e)
 struct lexical *lexical_open(const struct evaluate *v, struct err *e)
 {
     struct lexical *l = xcalloc(1, sizeof *l);
-    if (make_folder(l, e) == 0 && fill(l, v, e) == 0)
+    l->folder = evaluate_folder(e);
+    if (l->folder != NULL && fill(l, v, e) == 0)
         return l;
     lexical_close(l);
     return NULL;

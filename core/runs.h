@@ -109,6 +109,8 @@ struct evaluate_options {
     const char *compare; /* "A,B": paired test of these two rankings in every table that has both; or NULL */
     const char *run;     /* run files to judge beside the search rankings, commas between; or NULL */
     const char *run_out; /* search rankings are written to RUN_OUT.RANKING.run; or NULL */
+    bool cold_start;     /* documents without an ID are indexed as the daemon does it: are they found? Nothing else is evaluated then */
+    const char *embeddings, *embedding_ids; /* for cold_start, where the bundle's documents bring their embeddings */
     bool unconstrained;  /* also the beam without the trie: share of its IDs that no document has */
     bool json;
     uint64_t seed;

@@ -106,7 +106,7 @@ static char *split_exclude(const char *list, const char **ids, int32_t room, int
 int cli_recommend(const struct options *o, struct err *e)
 {
     const char *exclude[256];
-    struct engine_query q = {.task = TASK_RECOMMEND, .mode = MODE_GENERATIVE, .exclude = exclude, .history_count = o->argument_count};
+    struct engine_query q = {.task = TASK_RECOMMEND, .mode = MODE_HYBRID, .exclude = exclude, .history_count = o->argument_count};
     struct engine_past *past = xcalloc((size_t)o->argument_count + 1, sizeof *past);
     char *copy = split_exclude(option_text(o, OPT_EXCLUDE), exclude, 256, &q.exclude_count);
     for (int i = 0; i < o->argument_count; i++)

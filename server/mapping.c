@@ -360,7 +360,7 @@ void map_recommend(const struct body *b, const struct mapping_limits *l, struct 
     static const char *const known[] = {"history",         "limit",  "offset",  "beam_width", "exclude",
                                         "exclude_history", "fields", "explain", "timeout_ms", NULL};
     struct mapper m = {b, l, p->arena, p, too_many};
-    struct engine_query like = {.task = TASK_RECOMMEND, .mode = MODE_GENERATIVE, .limit = 10};
+    struct engine_query like = {.task = TASK_RECOMMEND, .mode = MODE_HYBRID, .limit = 10};
     *out = (struct search_request){0};
     if (!root_is_object(&m))
         return;

@@ -140,6 +140,7 @@ enum option_id {
     OPT_RUN,
     OPT_RUN_OUT,
     OPT_UNCONSTRAINED,
+    OPT_COLD_START,
     /* data sets */
     OPT_CATEGORY,
     OPT_DOCUMENTS,

@@ -36,10 +36,12 @@ static double similarity_of(const struct bucket_ranking *k, uint32_t document, c
     return isfinite(s) ? s : 0;
 }
 
-static void push_bucket(struct candidates *c, const struct bucket_ranking *k, const struct beam_prefix *p, uint32_t from, uint32_t to)
+/* The new documents among the children [first, to). */
+static void push_bucket(struct candidates *c, const struct bucket_ranking *k, const struct beam_prefix *p, uint32_t first, uint32_t to)
 {
     int32_t begin = c->n;
-    double most = -INFINITY, sum = 0;
+    uint32_t from = first_new(k, first, to);
+    double most = -INFINITY, sum = 0, mass = from < to ? log((double)(to - from) / (to - first)) : 0;
     for (uint32_t leaf = from; leaf < to; leaf++) {
         uint32_t document = k->trie->leaf_doc[leaf];
         double s = similarity_of(k, document, p ? p->state : NULL);
@@ -49,7 +51,7 @@ static void push_bucket(struct candidates *c, const struct bucket_ranking *k, co
     for (int32_t i = begin; i < c->n; i++)
         sum += exp(c->hit[i].log_share - most);
     for (int32_t i = begin; i < c->n; i++) {
-        c->hit[i].log_share -= most + log(sum);
+        c->hit[i].log_share += mass - most - log(sum);
         c->hit[i].score = c->hit[i].log_prefix + c->hit[i].log_share;
     }
 }
@@ -87,10 +89,10 @@ int32_t bucket_rank(const struct beam *b, int32_t r, const struct bucket_ranking
     int32_t trained = c.n;
     for (int32_t i = 0; i < prefixes; i++) {
         trie_children(k->trie, k->trie->levels - 2, p[i].node, &from, &to);
-        push_bucket(&c, k, &p[i], first_new(k, from, to), to);
+        push_bucket(&c, k, &p[i], from, to);
     }
     if (k->trie->levels == 1)
-        push_bucket(&c, k, NULL, first_new(k, 0, k->trie->level[0].nodes), k->trie->level[0].nodes);
+        push_bucket(&c, k, NULL, 0, k->trie->level[0].nodes);
     if (c.n > trained)
         qsort(c.hit, (size_t)c.n, sizeof *c.hit, compare_hits); /* the beam's own order is final among trained hits without new ones */
     int32_t n = c.n < k->width ? c.n : k->width;

@@ -2,8 +2,10 @@
  *
  * A document indexed after training has learned codes from the frozen indexer, but its suffix has no trained row. Convention: in the trie its last
  * code is (trained suffixes + suffix), so beam_step skips it. After the search, the new documents of every kept prefix join the results with
- *   score = ln P(c^1 .. c^L) + ln(share),  share = softmax over the bucket's new documents of similarity(document),
- * so the shares of a bucket sum to 1 and a new document never scores above its prefix. What similarity is, the caller says (core/engine_run.c): the
+ *   score = ln P(c^1 .. c^L) + ln(share),  share = n / (n + trained) * softmax over the bucket's n new documents of similarity(document),
+ * trained: the bucket's others. P of the prefix was learned for the trained ones alone; with as much to find in each document, n of n + trained
+ * parts of what is found there are the new ones'. Were they given all of it, each would stand above the trained ones, which divide it by their
+ * suffixes. So the shares of a bucket sum to at most 1 and a new document never scores above its prefix. What similarity is, the caller says (core/engine_run.c): the
  * decoder's state times the document's stored vector where both lie in one space, else the BM25 score of the query's words; without any of them
  * all are equal (share = 1 / n). */
 #ifndef SEMINDEX_BUCKET_H

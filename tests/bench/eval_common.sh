@@ -44,7 +44,7 @@ begin_report() {
     [ -s "$report" ] && return 0
     {
         echo "$name: semantic IDs learned, task trained, evaluated; seed $seed"
-        echo "command: make eval-$name DATA=.../$name"
+        echo "command: make eval-${name%%-*} DATA=.../${name#*-}"
         echo "commit: $commit at the start; each step names its own"
         printf 'machine: '
         machine
