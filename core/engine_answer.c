@@ -92,7 +92,8 @@ static int hybrid_list(struct answer *a, const struct ranking *generative, struc
     struct catalog_hit *lexical = arena_alloc(arena, (size_t)depth * sizeof *lexical);
     if (words_of(a, lexical, depth, &words, e) < 0)
         return -1;
-    if (a->gen->ids->fresh && engine_place_newcomers(a->reader, arena, lexical, words, &a->list, e) < 0)
+    bool *known = arena_alloc(arena, ((size_t)words + 1) * sizeof *known);
+    if (a->gen->ids->fresh && engine_find_newcomers(a->reader, arena, lexical, words, &a->list, known, e) < 0)
         return -1;
     struct ranking first = a->list;
     int32_t room = first.count + words;
@@ -102,6 +103,8 @@ static int hybrid_list(struct answer *a, const struct ranking *generative, struc
     const struct fuse_list lists[] = {{numbers, first.count, 1}, {numbers + first.count, words, 1}};
     struct fuse_hit *hits = arena_alloc(arena, ((size_t)room + 1) * sizeof *hits);
     int32_t n = fuse_reciprocal(lists, 2, hits, room);
+    if (a->gen->ids->fresh)
+        fuse_impute(hits, n, known, words, lists[0].weight);
     a->list = (struct ranking){.hit = arena_alloc(arena, ((size_t)n + 1) * sizeof *a->list.hit), .count = n};
     for (int32_t i = 0; i < n; i++)
         a->list.hit[i] = fused(&first, lexical, &hits[i]);

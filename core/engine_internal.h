@@ -122,9 +122,12 @@ void engine_plan_tokens(struct engine *g, struct engine_query *q);
 /* From rankings to hits: fuses, cuts to the window, fetches documents. generative may be empty. */
 void engine_answer(struct engine *g, struct engine_query *q, const struct generation *gen, const struct ranking *generative);
 
-/* Gives the documents that came after training a place by their words in the beam's list (whose excluded documents are gone): engine_newcomers.c
- * says which. words [n]: what BM25 finds for the query, best first. list's hits are made anew in the arena; those whom only words found have
- * generative_rank 0. Without a trained document in the list nothing happens. */
+/* ---- engine_newcomers.c: documents that came after training ---- */
+/* known[i] = words[i], what BM25 finds, best first, is no newcomer. list: the beam's, whose trained documents need no look into the store. */
+int engine_find_newcomers(struct catalog_reader *r, struct arena *a, const struct catalog_hit *words, int32_t n, const struct ranking *list,
+                          bool *known, struct err *e);
+/* Gives the newcomers among words [n] a place in the beam's list, too (excluded documents are gone from both). Its hits are made anew in the arena;
+ * those whom only words found have generative_rank 0. Without a trained document in the list nothing happens. */
 int engine_place_newcomers(struct catalog_reader *r, struct arena *a, const struct catalog_hit *words, int32_t n, struct ranking *list,
                            struct err *e);
 

@@ -1,12 +1,13 @@
-/* engine_newcomers.c: documents that came after training, given a place in the ranking of the beam.
+/* engine_newcomers.c: documents that came after training, given a place beside the ranking of the beam.
  *
  * The beam ranks what the task model has learned; a newcomer it can only reach through its bucket (retrieve/bucket.h), and it never scores above its
- * prefix, which the model has seldom been asked for. So where a ranking may know of words (hybrid, and recommendations), a newcomer also stands where
- * its words put it: a newcomer that BM25 ranks r-th among all documents is taken to be as good as the r-th of the trained ones, and comes right
- * behind it. BM25 does not know which documents were trained, so it judges newcomers and others alike, and a query whose best words are all in
- * trained documents keeps the ranking that it had. Nothing is fitted. `mode` generative stays the beam alone.
+ * prefix, which the model has seldom been asked for. So where a ranking may know of words, newcomers are judged by them, too. BM25 does not know
+ * which documents were trained, so its rank among all documents says how good a newcomer is beside the trained ones; nothing is fitted.
  *
- * Its score is then that of the trained document before it; further down than the beam goes, ln P falls with the rank as 1 / rank does. */
+ * Hybrid search fuses beam and words: a newcomer lacks the beam's term and gets the mean term of its neighbours in the words' list (fuse_impute). A
+ * recommendation has no words of its own; those are the newest entry's, and the r-th best document by them, if it is a newcomer, comes right
+ * behind the r-th trained one of the beam, with its score (further down than the beam goes, ln P falls with the rank as 1 / rank does).
+ * `mode` generative stays the beam alone. */
 #include "engine_index.h"
 
 #include <math.h>
@@ -61,15 +62,15 @@ static double score_at(const struct ranking *list, int32_t trained, int32_t r)
     return NAN;
 }
 
-static void take_newcomer(struct places *p, const struct ranking *list, const struct catalog_row *row, const struct catalog_hit *hit, int32_t rank)
+static void take_newcomer(struct places *p, const struct ranking *list, const struct catalog_hit *hit, int32_t rank)
 {
-    struct place *at = find_place(p, row->number);
+    struct place *at = find_place(p, hit->number);
     double score = score_at(list, p->trained, rank);
     if (at && at->hit.score >= score)
         return;
     if (!at) {
         at = &p->at[p->count];
-        *at = (struct place){.order = p->count++, .hit = {.number = row->number, .log_prefix = NAN, .log_share = NAN}};
+        *at = (struct place){.order = p->count++, .hit = {.number = hit->number, .log_prefix = NAN, .log_share = NAN}};
     }
     at->by_words = rank;
     at->hit.score = score;
@@ -85,27 +86,38 @@ static bool is_trained_hit(const struct ranking *list, int64_t number)
     return false;
 }
 
+int engine_find_newcomers(struct catalog_reader *r, struct arena *a, const struct catalog_hit *words, int32_t n, const struct ranking *list,
+                          bool *known, struct err *e)
+{
+    int32_t asked = 0;
+    int64_t *numbers = arena_alloc(a, ((size_t)n + 1) * sizeof *numbers);
+    int32_t *place = arena_alloc(a, ((size_t)n + 1) * sizeof *place);
+    struct catalog_row *rows = arena_alloc(a, ((size_t)n + 1) * sizeof *rows);
+    for (int32_t i = 0; i < n; i++) {
+        known[i] = true;
+        if (!is_trained_hit(list, words[i].number)) {
+            numbers[asked] = words[i].number;
+            place[asked++] = i;
+        }
+    }
+    if (asked && catalog_get_numbers(r, numbers, asked, a, rows, e) < 0)
+        return -1;
+    for (int32_t i = 0; i < asked; i++)
+        known[place[i]] = !rows[i].number || rows[i].trained;
+    return 0;
+}
+
 int engine_place_newcomers(struct catalog_reader *r, struct arena *a, const struct catalog_hit *words, int32_t n, struct ranking *list,
                            struct err *e)
 {
-    int32_t room = list->count + n, asked = 0;
-    struct places p = {.at = arena_alloc(a, ((size_t)room + 1) * sizeof *p.at)};
-    int64_t *numbers = arena_alloc(a, ((size_t)n + 1) * sizeof *numbers);
-    int32_t *rank = arena_alloc(a, ((size_t)n + 1) * sizeof *rank);
-    struct catalog_row *rows = arena_alloc(a, ((size_t)n + 1) * sizeof *rows);
-    take_beam(&p, list);
-    for (int32_t i = 0; i < n; i++)
-        if (!is_trained_hit(list, words[i].number)) {
-            numbers[asked] = words[i].number;
-            rank[asked++] = i + 1;
-        }
-    if (p.trained == 0 || asked == 0)
-        return 0;
-    if (catalog_get_numbers(r, numbers, asked, a, rows, e) < 0)
+    struct places p = {.at = arena_alloc(a, ((size_t)list->count + (size_t)n + 1) * sizeof *p.at)};
+    bool *known = arena_alloc(a, ((size_t)n + 1) * sizeof *known);
+    if (engine_find_newcomers(r, a, words, n, list, known, e) < 0)
         return -1;
-    for (int32_t i = 0; i < asked; i++)
-        if (rows[i].number && !rows[i].trained)
-            take_newcomer(&p, list, &rows[i], &words[rank[i] - 1], rank[i]);
+    take_beam(&p, list);
+    for (int32_t i = 0; i < n && p.trained > 0; i++)
+        if (!known[i])
+            take_newcomer(&p, list, &words[i], i + 1);
     qsort(p.at, (size_t)p.count, sizeof *p.at, compare_places);
     list->hit = arena_alloc(a, ((size_t)p.count + 1) * sizeof *list->hit);
     list->count = p.count;

@@ -58,3 +58,39 @@ int32_t fuse_reciprocal(const struct fuse_list *lists, int32_t count, struct fus
     free(merged);
     return kept;
 }
+
+/* Mean of list 0's terms over the documents next to place r of list 1 of which list 0 knows. */
+static double mean_term(const double *term, const bool *known, int32_t n, int32_t r)
+{
+    double sum = 0;
+    int32_t taken = 0;
+    for (int32_t low = r - 1, high = r + 1; taken < FUSE_NEIGHBOURS && (low >= 0 || high < n); low--, high++) {
+        if (low >= 0 && known[low]) {
+            sum += term[low];
+            taken++;
+        }
+        if (high < n && known[high] && taken < FUSE_NEIGHBOURS) {
+            sum += term[high];
+            taken++;
+        }
+    }
+    return taken > 0 ? sum / taken : 0;
+}
+
+void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_t n, double weight)
+{
+    double *term = xcalloc((size_t)n + 1, sizeof *term);
+    for (int32_t i = 0; i < count; i++)
+        if (hits[i].rank[1] > 0 && hits[i].rank[0] > 0)
+            term[hits[i].rank[1] - 1] = weight / (FUSE_CONSTANT + hits[i].rank[0]);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t r = hits[i].rank[1] - 1;
+        if (r < 0 || known[r])
+            continue;
+        double mean = mean_term(term, known, n, r);
+        if (mean > term[r])
+            hits[i].score += mean - term[r];
+    }
+    qsort(hits, (size_t)count, sizeof *hits, compare_hits);
+    free(term);
+}

@@ -2,9 +2,10 @@
 #ifndef SEMINDEX_FUSE_H
 #define SEMINDEX_FUSE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-enum { FUSE_CONSTANT = 60, FUSE_LISTS = 4 };
+enum { FUSE_CONSTANT = 60, FUSE_LISTS = 4, FUSE_NEIGHBOURS = 10 };
 
 struct fuse_list {
     const int64_t *document; /* best first, distinct */
@@ -18,5 +19,10 @@ struct fuse_hit {
 };
 /* Best `limit` documents of all lists (at most FUSE_LISTS) into out; ties by document ascending. Returns their number. */
 int32_t fuse_reciprocal(const struct fuse_list *lists, int32_t count, struct fuse_hit *out, int32_t limit);
+/* Documents that list 0 cannot know (known[r - 1] false, r: rank in list 1, which has n documents) lack its term. In hits, which fuse_reciprocal made
+ * of all of both lists, each of them gets the mean of that term over the FUSE_NEIGHBOURS documents nearest to it in list 1 of which list 0 knows
+ * (0 for one that list 0 left out), where that is more than it has: what list 0 gives to documents that list 1 finds as good. weight: of
+ * list 0. Sorted again. */
+void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_t n, double weight);
 
 #endif

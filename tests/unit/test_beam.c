@@ -449,6 +449,48 @@ static void test_reciprocal_ranks(void **state)
     assert_int_equal(out[0].document, 4); /* a tie: by number */
 }
 
+static double score_of(const struct fuse_hit *hits, int32_t n, int64_t document)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (hits[i].document == document)
+            return hits[i].score;
+    return -1;
+}
+
+/* A document that the first list cannot know has that list's mean term over the ten documents that stand nearest to it in the second one. */
+static void test_missing_terms(void **state)
+{
+    (void)state;
+    enum { WORDS = 14, BEAM = 7, NEW = 6 }; /* the second list is 100 .. 113; the document at place 6 of it, from 0, is new */
+    int64_t beam[BEAM] = {113, 101, 105, 7, 104, 108, 112}, words[WORDS];
+    bool known[WORDS];
+    double sum = 0;
+    for (int32_t i = 0; i < WORDS; i++) {
+        words[i] = 100 + i;
+        known[i] = i != NEW;
+    }
+    const struct fuse_list lists[] = {{beam, BEAM, 0.5}, {words, WORDS, 1}};
+    struct fuse_hit out[WORDS + BEAM];
+    int32_t n = fuse_reciprocal(lists, 2, out, WORDS + BEAM);
+    assert_true(score_of(out, n, 106) == 1.0 / 67);
+    for (int32_t i = 0; i < BEAM; i++) /* nearest ten: 101 .. 105 and 107 .. 111 */
+        sum += beam[i] >= 101 && beam[i] <= 111 ? 0.5 / (61 + i) : 0;
+    fuse_impute(out, n, known, WORDS, 0.5);
+    assert_true(fabs(score_of(out, n, 106) - 1.0 / 67 - sum / 10) < 1e-15);
+    assert_true(score_of(out, n, 103) == 1.0 / 64 && score_of(out, n, 7) == 0.5 / 64);
+    for (int32_t i = 1; i < n; i++)
+        assert_true(out[i - 1].score >= out[i].score);
+    memset(known, true, sizeof known);
+    n = fuse_reciprocal(lists, 2, out, WORDS + BEAM);
+    fuse_impute(out, n, known, WORDS, 0.5);
+    assert_true(score_of(out, n, 106) == 1.0 / 67);
+    known[NEW] = false; /* one that its bucket has put high already keeps what it has */
+    beam[0] = 106;
+    n = fuse_reciprocal(lists, 2, out, WORDS + BEAM);
+    fuse_impute(out, n, known, WORDS, 0.5);
+    assert_true(fabs(score_of(out, n, 106) - 1.0 / 67 - 0.5 / 61) < 1e-15);
+}
+
 int main(int argc, char **argv)
 {
     char why[256];
@@ -466,6 +508,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_new_documents_share_their_bucket),
         cmocka_unit_test(test_prefixes_carry_the_state_that_chose_them),
         cmocka_unit_test(test_reciprocal_ranks),
+        cmocka_unit_test(test_missing_terms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
