@@ -6,6 +6,7 @@
 #include "../../core/learn/lmindexer.h"
 #include "../../core/model/t5_load.h"
 
+#include <math.h>
 #include <string.h>
 
 struct lm_case {
@@ -148,6 +149,53 @@ static void check_codes(struct lm_case *c, int32_t *codes)
         parity_check_ints(line, "joint.code", codes, ref, c->documents);
 }
 
+static double norm_of(const float *x, int64_t n)
+{
+    double squares = 0;
+    for (int64_t i = 0; i < n; i++)
+        squares += (double)x[i] * (double)x[i];
+    return sqrt(squares);
+}
+
+/* With narrow activations: how far p, the softmax of scores s, may be off as a norm. The scores of a document are off by "vector" of their own size,
+ * taken from their mean as a softmax does not see that, independently of each other: ds = tolerance * |s - mean s| / sqrt(K). p then is
+ * off by J ds, J = diag(p) - p p^T, as a root mean square |ds| |J|_F with |J|_F^2 = sum p^2 - 2 sum p^3 + (sum p^2)^2. */
+static double spread_of_p(const struct lm_case *c, const float *p)
+{
+    double all = 0, tolerance = parity_tolerance("vector");
+    for (int32_t i = 0; i < c->documents; i++) {
+        const float *row = p + (int64_t)i * c->codes;
+        double mean = 0, squares = 0, two = 0, three = 0;
+        for (int32_t k = 0; k < c->codes; k++)
+            mean += log(fmax(row[k], 1e-37)) / c->codes;
+        for (int32_t k = 0; k < c->codes; k++) {
+            double s = log(fmax(row[k], 1e-37)) - mean, x = row[k];
+            squares += s * s / c->codes;
+            two += x * x;
+            three += x * x * x;
+        }
+        all += tolerance * tolerance * squares * fmax(two - 2 * three + two * two, 0);
+    }
+    return sqrt(all);
+}
+
+/* p and soft = p E. What p loses at one code it wins at another, so soft moves along differences of codebook rows: by what p is off, times up to sqrt 2
+ * of a row's size (root mean square of the chosen ones). */
+static void compare_mixture(struct lm_case *c, const struct lm_vectors *v, int32_t d)
+{
+    char line[64];
+    int64_t codes = (int64_t)c->documents * c->codes, wide = (int64_t)c->documents * d;
+    const float *p = parity_floats(c->data, "joint.p", codes, NULL), *soft = parity_floats(c->data, "joint.soft", wide, NULL);
+    const float *q = parity_floats(c->data, "joint.q", wide, NULL);
+    double own = parity_tolerance("vector"), spread = parity_narrow() && p ? spread_of_p(c, p) : 0;
+    line_of(c, "vector", line);
+    if (p)
+        parity_check(line, "joint.p", v->p, p, codes, fmax(own, spread / norm_of(p, codes)));
+    if (soft && q)
+        parity_check(line, "joint.soft", v->soft, soft, wide,
+                     fmax(own, spread * norm_of(q, wide) * sqrt(2.0 / c->documents) / norm_of(soft, wide)));
+}
+
 static void check_vectors(struct lm_case *c, const char *stage, bool joint)
 {
     char name[64];
@@ -159,8 +207,7 @@ static void check_vectors(struct lm_case *c, const char *stage, bool joint)
     snprintf(name, sizeof name, "%s.h", stage);
     compare(c, "vector", name, v.h, (int64_t)(rows * width));
     if (joint) {
-        compare(c, "vector", "joint.p", v.p, (int64_t)documents * c->codes);
-        compare(c, "vector", "joint.soft", v.soft, (int64_t)(documents * width));
+        compare_mixture(c, &v, d);
         check_codes(c, v.code);
         compare(c, "vector", "joint.q", v.q, (int64_t)(documents * width));
     }
