@@ -20,6 +20,8 @@
 
 #include "../../core/base/mem.h"
 #include "../../core/model/t5.h"
+#include "../../core/retrieve/beam.h"
+#include "../../core/retrieve/trie.h"
 
 enum { POSITIONS = 4, ROWS_MOST = 80, REQUESTS_MOST = 64, VOCAB = 50 };
 
@@ -179,6 +181,114 @@ static void test_shapes(void **state)
         check_shape(&shapes[i]);
 }
 
+/* ---- exact ties ---- */
+
+enum { TIE_CODES = 8, TIE_LEVELS = 3, TIE_D = 32, TIE_DOCUMENTS = TIE_CODES * TIE_CODES * TIE_CODES, TIE_REQUESTS = 3, TIE_WIDTH = 160, TWINS = 8 };
+
+struct ties {
+    const struct backend *be;
+    struct t5 *model;
+    struct t5_work *work;
+    struct beam *beam;
+    struct trie *trie;
+    const struct trie_view *placed;
+};
+
+/* Codes 2k and 2k + 1 of a position have one row. */
+static void twin_rows(struct t5 *m)
+{
+    float rows[TIE_LEVELS * TIE_CODES * TIE_D];
+    for (int32_t i = 0; i < TIE_LEVELS * TIE_CODES; i++)
+        for (int32_t k = 0; k < TIE_D; k++)
+            rows[i * TIE_D + k] = (float)(3 * mix_uniform(9, (uint64_t)(i / 2 * TIE_D + k)) - 1.5);
+    t5_set_code_rows(m, 0, TIE_LEVELS * TIE_CODES, rows);
+}
+
+static struct trie *every_id(void)
+{
+    static uint32_t codes[TIE_DOCUMENTS * TIE_LEVELS];
+    struct err e = {0};
+    for (uint32_t i = 0; i < TIE_DOCUMENTS; i++)
+        for (uint32_t p = 0, rest = i; p < TIE_LEVELS; p++, rest /= TIE_CODES)
+            codes[i * TIE_LEVELS + TIE_LEVELS - 1 - p] = rest % TIE_CODES;
+    struct trie *t = trie_build(codes, NULL, TIE_DOCUMENTS, TIE_LEVELS, &e);
+    assert_non_null(t);
+    return t;
+}
+
+static struct ties ties_open(const struct backend *be)
+{
+    const struct code_layout layout = {.base = VOCAB, .positions = TIE_LEVELS, .codes = {TIE_CODES, TIE_CODES, TIE_CODES}};
+    const struct t5_config c = {.vocab = VOCAB, .codes = TIE_LEVELS * TIE_CODES, .d_model = TIE_D, .d_kv = 16, .d_ff = 64, .heads = 2,
+                                .encoder_layers = 1, .decoder_layers = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
+    const struct t5_limits l = {.encoder_tokens = 64, .rows = TIE_REQUESTS, .beam_rows = TIE_REQUESTS * TIE_WIDTH, .positions = TIE_LEVELS};
+    struct err e = {0};
+    struct ties t = {.be = be, .model = t5_init(be, &(struct t5_options){.config = c}, &e), .trie = every_id()};
+    assert_non_null(t.model);
+    t5_randomise(t.model, 12);
+    twin_rows(t.model);
+    t.work = t5_work_init(t.model, &l, &e);
+    t.beam = beam_init(t.model, &layout, &(struct beam_limits){.requests = TIE_REQUESTS, .width = TIE_WIDTH}, &e);
+    t.placed = trie_upload(be, t.trie, NULL, &e);
+    assert_true(t.work && t.beam && t.placed);
+    return t;
+}
+
+static void ties_close(struct ties *t)
+{
+    beam_free(t->beam);
+    trie_release(t->be, t->placed);
+    trie_free(t->trie);
+    t5_work_free(t->work);
+    t5_free(t->model);
+}
+
+static void ties_search(struct ties *t, int32_t width)
+{
+    int32_t tokens[64], offsets[TIE_REQUESTS + 1] = {0, 5, 14, 20};
+    for (int32_t i = 0; i < offsets[TIE_REQUESTS]; i++)
+        tokens[i] = (int32_t)(mix64(13, (uint64_t)i) % VOCAB);
+    const struct beam_search s = {.trie = trie_view_of(t->trie), .placed = t->placed, .width = width};
+    t5_encode(t->model, t->work, &(struct t5_batch){TIE_REQUESTS, tokens, offsets}, 0);
+    assert_int_equal(beam_run(t->beam, t->work, &s), 0);
+}
+
+/* Documents of one score, one after the other, their numbers (which rise with their codes) ascending; whole sets of twins but for the last. */
+static void check_runs(const struct beam_hit *h, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t family = h[i].document & ~(uint32_t)(1 | TIE_CODES | TIE_CODES * TIE_CODES);
+        assert_true(i == 0 || h[i].score <= h[i - 1].score);
+        if (i % TWINS == 0)
+            continue;
+        assert_true(h[i].score == h[i - 1].score && h[i].document > h[i - 1].document);
+        assert_int_equal(family, h[i - 1].document & ~(uint32_t)(1 | TIE_CODES | TIE_CODES * TIE_CODES));
+    }
+}
+
+static void test_ties(void **state)
+{
+    static const int32_t widths[] = {TWINS, 20, TIE_WIDTH};
+    struct ties t[2] = {ties_open(device), ties_open(reference)};
+    (void)state;
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+        for (int i = 0; i < 2; i++)
+            ties_search(&t[i], widths[w]);
+        for (int32_t r = 0; r < TIE_REQUESTS; r++) {
+            int32_t n, m;
+            const struct beam_hit *mine = beam_hits(t[0].beam, r, &n), *other = beam_hits(t[1].beam, r, &m);
+            assert_int_equal(n, widths[w]);
+            assert_int_equal(m, widths[w]);
+            check_runs(mine, n);
+            check_runs(other, n);
+            for (int32_t i = 0; device->act_bytes == sizeof(float) && i < n; i++)
+                assert_int_equal(mine[i].document, other[i].document);
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        ties_close(&t[i]);
+}
+
 int main(int argc, char **argv)
 {
     char why[256];
@@ -201,6 +311,6 @@ int main(int argc, char **argv)
     counted = without = *device;
     counted.decode_stack = device->decode_stack ? counted_stack : NULL;
     without.decode_stack = NULL;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes), cmocka_unit_test(test_ties)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
