@@ -81,8 +81,9 @@ $(BUILD)/obj/kernels/cpu/%.c.o: kernels/cpu/%.c
 	@mkdir -p $(@D)
 	$(Q)$(if $(V),,echo "  CC   $<";) $(or $(KERNEL_CC),$(CC)) -std=c17 $(CFLAGS) $(if $(KERNEL_CC),-Wall,$(WARN)) $(ALLFLAGS) $(MATHFLAGS) -MMD -MP -c $< -o $@
 
-# The migrations lie inside this object (.incbin), which the compiler's dependency files do not see.
+# Files that lie inside an object (EMBED), which the compiler's dependency files do not see.
 $(BUILD)/obj/core/catalog/sqlite_schema.c.o: $(wildcard schema/sqlite/*.sql)
+$(BUILD)/obj/server/recipes.c.o: $(wildcard schema/recipes/*.ini)
 
 $(BUILD)/obj/server/main.c.o: server/main.c
 	@mkdir -p $(@D)

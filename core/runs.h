@@ -10,6 +10,7 @@
 #include "base/run.h"
 #include "data/prepare.h" /* semindex prepare: struct prepare_options, prepare_run */
 #include "data/sample.h" /* semindex sample: sample_run */
+#include "learn/optimiser.h" /* struct optimiser, struct rate_search */
 #include "model/import.h" /* struct import_options, import_run */
 #include "text/tokenizer.h" /* struct tokenizer_training, tokenizer_train */
 #include <stdbool.h>
@@ -27,6 +28,7 @@ int tokenizer_run(const struct tokenizer_options *o, const struct run *run, stru
 
 /* semindex learn-ids: LMIndexer, Algorithm 1. Writes the bundle (indexer, ids, documents). Checkpoints beside it in OUT.work/. The other
  * indexers are over text embeddings: the user's own, or the mean of a T5's encoder outputs (the T5 of `base`). */
+#define LEARN_PASS_BYTES ((size_t)4 << 30) /* of a pass's activations, unless micro_batch says otherwise */
 enum learn_indexer { INDEXER_LMINDEXER, INDEXER_RQVAE, INDEXER_HIERARCHICAL, INDEXER_RESIDUAL };
 struct learn_options {
     const char *data;      /* BEIR folder or items.jsonl [+ sequences.txt] */
@@ -41,7 +43,11 @@ struct learn_options {
     int32_t max_tokens;    /* of a document; 128 */
     int32_t batch;         /* documents; 128 */
     double warmup_epochs, continuous_epochs, joint_epochs; /* 1, 2, 2 */
+    int32_t micro_batch;   /* documents a pass, gradients added up to the batch; the whole batch where it fits into LEARN_PASS_BYTES */
     double lr;             /* 1e-3 */
+    struct rate_search search; /* LMIndexer: of lr, judged on held-out documents (learn/learn_rates.c) */
+    double validation_share;   /* of the documents, held out of updates while rates are tried; 0.02 */
+    struct optimiser adam;
     double dropout;        /* 0.1; <0 = none */
     double hints[16];      /* hint ratio per position; 0.5, 0.3, 0.3 .. */
     double contrastive_temperature; /* 1 */
@@ -60,6 +66,7 @@ struct learn_options {
     const char *device;
     int threads;
     double checkpoint_s;   /* seconds between checkpoints; 20 */
+    const char *given;     /* JSON object for the bundle: what a person gave, see learn/provenance.h; or NULL */
 };
 int learn_run(const struct learn_options *o, const struct run *run, struct err *e);
 
@@ -81,7 +88,10 @@ struct train_options {
     int64_t steps;       /* 0 = by minutes or epochs */
     double epochs;       /* 0 = by minutes; default 10 when neither is given */
     double minutes;      /* training time bound; the schedule falls to 0 over the steps that fit (measured), fixed once in the checkpoint */
+    int32_t micro_batch; /* samples a pass, gradients added up to the batch; 512, and fewer where their inputs are long */
     double lr;           /* 4e-3 for ID histories, else 2e-3 */
+    struct rate_search search; /* of lr, judged by the validation metric */
+    struct optimiser adam;
     double dropout;      /* 0.1, but none for search from random weights; <0 = none */
     double label_smoothing;
     double validation_share; /* search: share of pairs' documents held out for early stopping; 0.02 */
@@ -93,6 +103,7 @@ struct train_options {
     const char *device;
     int threads;
     double checkpoint_s;
+    const char *given; /* as learn_options.given */
 };
 int train_run(const struct train_options *o, const struct run *run, struct err *e);
 
@@ -119,6 +130,10 @@ struct evaluate_options {
 };
 int evaluate_run(const struct evaluate_options *o, const struct run *run, struct str *out, struct err *e);
 
+
+/* How the parts of a bundle were made: a JSON array of what learn/provenance.h describes, in the order learn-ids, search, recommend; opening the
+ * bundle checks every file of it. */
+int runs_of_bundle(const char *model, struct str *out, struct err *e);
 
 /* The store's upkeep. verify prints one line per finding; -1 when something is wrong. */
 int store_verify(const char *catalog, const char *model_or_null, const struct run *run, struct err *e);

@@ -26,6 +26,8 @@ int cli_train(const struct options *o, struct err *e);
 int cli_evaluate(const struct options *o, struct err *e);
 int cli_sample(const struct options *o, struct err *e);
 int cli_prepare(const struct options *o, struct err *e);
+/* recipes.c */
+int cli_recipes(const struct options *o, struct err *e);
 /* cli_query.c */
 int cli_index(const struct options *o, struct err *e);
 int cli_search(const struct options *o, struct err *e);
@@ -36,8 +38,9 @@ int cli_backup(const struct options *o, struct err *e);
 int cli_restore(const struct options *o, struct err *e);
 /* cli_doctor.c */
 int cli_doctor(const struct options *o, struct err *e);
-int cli_config(const struct options *o, struct err *e);
 int cli_version(const struct options *o, struct err *e);
+/* cli_config.c */
+int cli_config(const struct options *o, struct err *e);
 
 int cli_no_arguments(const struct options *o, struct err *e); /* -1 when there are any */
 

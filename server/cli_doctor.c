@@ -1,9 +1,10 @@
-/* cli_doctor.c: what this machine, these libraries and these files are like, and which options are in force and why.
+/* cli_doctor.c: what this machine, these libraries and these files are like.
  *
  * doctor says what a person would otherwise find out by a failure: versions of the libraries with their known weaknesses, processors,
  * memory, open files, whether bundle and catalogue are there and writable. It ends with 0 unless something would stop the daemon. */
 #include "../core/base/file.h"
 #include "../core/engine.h"
+#include "../core/runs.h"
 #include "cli.h"
 #include "http.h"
 #include "json_out.h"
@@ -77,12 +78,40 @@ static void check_libraries(struct report *r)
     say(r, FINE, "JSON library", text);
 }
 
+/* One line a run that made a part of the bundle; opening it checks every file. */
+static void check_runs(struct report *r, const char *model)
+{
+    struct str text = {0}, line = {0};
+    struct err e = {0};
+    if (runs_of_bundle(model, &text, &e) < 0)
+        say(r, WRONG, "bundle", e.message);
+    cJSON *runs = text.size && !e.code ? cJSON_Parse(text.data) : NULL, *run;
+    cJSON_ArrayForEach(run, runs)
+    {
+        const cJSON *data = cJSON_GetObjectItemCaseSensitive(run, "data"), *given = cJSON_GetObjectItemCaseSensitive(run, "given");
+        const char *recipe = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(given, "recipe"));
+        const char *sha = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(data, "sha256"));
+        str_clear(&line);
+        str_printf(&line, "%s of semindex %s, seed %.0f, recipe %s, %.0f documents of SHA-256 %.16s..; `config run` prints all",
+                   cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(run, "command")),
+                   cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(run, "program")),
+                   cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(run, "seed")), recipe ? recipe : "none",
+                   cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(data, "documents")), sha ? sha : "");
+        say(r, FINE, "made by", line.data);
+    }
+    cJSON_Delete(runs);
+    str_free(&text);
+    str_free(&line);
+}
+
 static void check_bundle(struct report *r, const char *model)
 {
     char text[512], *manifest = path_join(model, "bundle.json");
     bool there = file_exists(model), whole = file_exists(manifest);
     snprintf(text, sizeof text, "%s%s", model, !there ? " does not exist" : !whole ? " has no bundle.json: it is no bundle" : "");
     say(r, there && whole ? FINE : WRONG, "bundle", text);
+    if (there && whole)
+        check_runs(r, model);
     free(manifest);
 }
 
@@ -116,79 +145,6 @@ int cli_doctor(const struct options *o, struct err *e)
     if (r.json)
         printf("],\"wrong\":%d}\n", r.wrong);
     return r.wrong ? err_set(e, ERR_CONFIG, "%d check%s failed", r.wrong, r.wrong > 1 ? "s" : "") : 0;
-}
-
-/* ---- config ---- */
-
-static void show_option(const struct options *o, enum option_id id, bool json, bool first)
-{
-    struct str out = {0};
-    const struct option_value *v = &o->values[id];
-    const char *value = v->text ? v->text : option_table[id].type == OPTION_FLAG ? "false" : NULL;
-    if (json) {
-        str_printf(&out, "%s\"%s\":{\"value\":", first ? "" : ",", option_table[id].name);
-        json_string(&out, value);
-        str_printf(&out, ",\"origin\":\"%s\"}", option_origin_name(v->origin));
-    } else {
-        str_printf(&out, "%-20s = %-24s  # %s\n", option_table[id].name, value ? value : "", option_origin_name(v->origin));
-    }
-    fwrite(out.data, 1, out.size, stdout);
-    str_free(&out);
-}
-
-static void show_all(const struct options *o)
-{
-    bool json = option_flag(o, OPT_JSON), first = true;
-    fputs(json ? "{" : "", stdout);
-    for (int i = 0; i < OPT_COUNT; i++)
-        if ((option_table[i].commands & CMD_SERVE) && i != OPT_CONFIG) {
-            show_option(o, (enum option_id)i, json, first);
-            first = false;
-        }
-    fputs(json ? "}\n" : "", stdout);
-}
-
-/* SEMINDEX_* variables that no option has: most likely misspelt. */
-static int check_environment(struct err *e)
-{
-    extern char **environ;
-    for (char **v = environ; *v; v++) {
-        size_t n = strcspn(*v, "=");
-        bool known = strncmp(*v, "SEMINDEX_", 9) != 0 || !strncmp(*v, "SEMINDEX_CUDA_MODULE=", 21) || !strncmp(*v, "SEMINDEX_EMU_", 13);
-        for (int i = 0; i < OPT_COUNT && !known; i++) {
-            char name[64];
-            option_environment_name((enum option_id)i, name);
-            known = strlen(name) == n && !memcmp(name, *v, n);
-        }
-        if (!known)
-            return err_set(e, ERR_CONFIG, "the environment has %.*s, which is no option", (int)n, *v);
-    }
-    return 0;
-}
-
-int cli_config(const struct options *o, struct err *e)
-{
-    const char *what = o->argument_count ? o->arguments[0] : "show";
-    struct options daemon;
-    struct str text = {0};
-    int rc = options_read(&daemon, CMD_SERVE, 0, NULL, e);
-    if (rc == 0 && option_set(o, OPT_CONFIG))
-        rc = options_read_file(&daemon, option_text(o, OPT_CONFIG), e);
-    if (rc == 0 && !strcmp(what, "check"))
-        rc = check_environment(e);
-    else if (rc == 0 && !strcmp(what, "example"))
-        options_example(&text, CMD_SERVE);
-    else if (rc == 0 && strcmp(what, "show"))
-        rc = err_set(e, ERR_USAGE, "'%s' is none of show, check, example", what);
-    daemon.values[OPT_JSON] = (struct option_value){.integer = option_flag(o, OPT_JSON)};
-    if (rc == 0 && !strcmp(what, "show"))
-        show_all(&daemon);
-    if (rc == 0 && !strcmp(what, "check"))
-        printf("fine\n");
-    fwrite(text.data ? text.data : "", 1, text.size, stdout);
-    str_free(&text);
-    options_free(&daemon);
-    return rc;
 }
 
 int cli_version(const struct options *o, struct err *e)

@@ -4,6 +4,7 @@
  * training are stated in core/ only, and --help quotes them. */
 #include "../core/runs.h"
 #include "cli.h"
+#include "json_out.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,29 @@ static int parse_hints(const char *text, double hints[16], struct err *e)
     return 0;
 }
 
+/* What provenance.h keeps of the options: all of the command but those that say where results go and how the run reports. */
+static char *given_json(const struct options *o, unsigned command)
+{
+    static const enum option_id left_out[] = {OPT_MODEL, OPT_OUT, OPT_RECIPE, OPT_THREADS, OPT_CHECKPOINT_S, OPT_QUIET};
+    struct str out = {0};
+    const char *recipe = option_text(o, OPT_RECIPE);
+    str_puts(&out, "{\"recipe\":");
+    json_string(&out, recipe);
+    str_puts(&out, ",\"options\":{");
+    for (int i = 0, n = 0; i < OPT_COUNT; i++) {
+        bool kept = (option_table[i].commands & command) && option_set(o, (enum option_id)i);
+        for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++)
+            kept = kept && left_out[k] != (enum option_id)i;
+        if (!kept)
+            continue;
+        str_printf(&out, "%s\"%s\":{\"value\":", n++ ? "," : "", option_table[i].name);
+        json_string(&out, o->values[i].text);
+        str_printf(&out, ",\"origin\":\"%s\"}", option_origin_name(o->values[i].origin));
+    }
+    str_puts(&out, "}}");
+    return out.data;
+}
+
 static void learn_shape(const struct options *o, struct learn_options *l)
 {
     l->vocab = small(o, OPT_VOCAB);
@@ -110,6 +134,42 @@ static int learn_embeddings(const struct options *o, struct learn_options *l, st
     return 0;
 }
 
+/* "1e-3,2e-3": rates within the bounds of --lr, each once. */
+static int parse_rates(const char *text, struct rate_search *r, struct err *e)
+{
+    const struct option_def *lr = &option_table[OPT_LR];
+    for (const char *p = text; p && *p;) {
+        char *end;
+        double x = strtod(p, &end);
+        if (end == p || (*end && *end != ',') || !(x >= lr->min && x <= lr->max) || r->count == RATES_MAX)
+            return err_set(e, ERR_USAGE, "--search-lr %s: up to %d rates of %g .. %g, with commas", text, RATES_MAX, lr->min, lr->max);
+        for (int32_t i = 0; i < r->count; i++)
+            if (r->lr[i] == x)
+                return err_set(e, ERR_USAGE, "--search-lr %s: %g stands there twice", text, x);
+        r->lr[r->count++] = x;
+        p = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+static int rates_of(const struct options *o, struct rate_search *r, struct err *e)
+{
+    *r = (struct rate_search){.steps = option_int(o, OPT_SEARCH_STEPS)};
+    if (r->steps > 0 && !option_set(o, OPT_SEARCH_LR))
+        return err_set(e, ERR_USAGE, "--search-steps is the length of the trials of --search-lr, which is missing");
+    return parse_rates(option_text(o, OPT_SEARCH_LR), r, e);
+}
+
+static struct optimiser optimiser_of(const struct options *o)
+{
+    return (struct optimiser){.beta1 = weight(o, OPT_ADAM_BETA1),
+                              .beta2 = weight(o, OPT_ADAM_BETA2),
+                              .eps = option_real(o, OPT_ADAM_EPS),
+                              .weight_decay = option_real(o, OPT_WEIGHT_DECAY),
+                              .clip = weight(o, OPT_CLIP),
+                              .warmup_share = weight(o, OPT_LR_WARMUP)};
+}
+
 static void learn_training(const struct options *o, struct learn_options *l)
 {
     l->max_tokens = small(o, OPT_MAX_TOKENS);
@@ -119,6 +179,9 @@ static void learn_training(const struct options *o, struct learn_options *l)
     l->continuous_epochs = option_real(o, OPT_CONTINUOUS_EPOCHS);
     l->joint_epochs = option_real(o, OPT_JOINT_EPOCHS);
     l->lr = option_real(o, OPT_LR);
+    l->adam = optimiser_of(o);
+    l->micro_batch = small(o, OPT_MICRO_BATCH);
+    l->validation_share = option_real(o, OPT_VALIDATION_SHARE);
     l->dropout = weight(o, OPT_DROPOUT);
     l->contrastive_temperature = option_real(o, OPT_TEMPERATURE);
     l->weight_recon = weight(o, OPT_WEIGHT_RECON);
@@ -148,10 +211,13 @@ int cli_learn(const struct options *o, struct err *e)
         return -1;
     learn_shape(o, &l);
     learn_training(o, &l);
-    if (learn_embeddings(o, &l, e) || parse_hints(option_text(o, OPT_HINTS), l.hints, e))
+    if (learn_embeddings(o, &l, e) || rates_of(o, &l.search, e) || parse_hints(option_text(o, OPT_HINTS), l.hints, e))
         return -1;
+    char *given = given_json(o, CMD_LEARN);
+    l.given = given;
     int rc = learn_run(&l, cli_progress_begin(o), e);
     cli_progress_end();
+    free(given);
     return rc;
 }
 
@@ -177,6 +243,8 @@ static void train_schedule(const struct options *o, struct train_options *t)
     t->epochs = option_real(o, OPT_EPOCHS);
     t->minutes = option_real(o, OPT_MINUTES);
     t->lr = option_real(o, OPT_LR);
+    t->adam = optimiser_of(o);
+    t->micro_batch = small(o, OPT_MICRO_BATCH);
     t->dropout = weight(o, OPT_DROPOUT);
     t->label_smoothing = option_real(o, OPT_LABEL_SMOOTHING);
     t->validation_share = option_real(o, OPT_VALIDATION_SHARE);
@@ -199,12 +267,15 @@ int cli_train(const struct options *o, struct err *e)
         t.task = TRAIN_RECOMMEND;
     else if (strcmp(o->arguments[0], "search"))
         return err_set(e, ERR_USAGE, "'%s' is no task; search and recommend are", o->arguments[0]);
-    if (option_given(o, OPT_STEPS) + option_given(o, OPT_EPOCHS) + option_given(o, OPT_MINUTES) > 1)
-        return err_set(e, ERR_USAGE, "--steps, --epochs and --minutes exclude each other");
     train_shape(o, &t);
     train_schedule(o, &t);
+    if (rates_of(o, &t.search, e))
+        return -1;
+    char *given = given_json(o, CMD_TRAIN);
+    t.given = given;
     int rc = train_run(&t, cli_progress_begin(o), e);
     cli_progress_end();
+    free(given);
     return rc;
 }
 

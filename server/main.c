@@ -46,6 +46,7 @@ static const struct command commands[] = {
      "  beir     corpus.jsonl, queries.jsonl, qrels/train.tsv, qrels/dev.tsv, qrels/test.tsv\n"
      "DIR appears when it is whole. A stopped run goes on behind its finished phases (DIR.work) when started again.",
      cli_prepare},
+    {"recipes", CMD_RECIPES, "Learning", "[NAME]", "list the recipes, settings of whole experiments; or print one", NULL, cli_recipes},
     {"sample", CMD_SAMPLE, "Learning", "--out DIR", "write the demo's product catalogue with queries and histories", NULL, cli_sample},
     {"verify", CMD_VERIFY, "Store", "--catalog FILE [--model BUNDLE]", "check a catalogue, and that it belongs to the bundle", NULL,
      cli_verify},
@@ -53,7 +54,8 @@ static const struct command commands[] = {
     {"restore", CMD_RESTORE, "Store", "BACKUP --catalog FILE", "put a backup in place as a catalogue", NULL, cli_restore},
     {"doctor", CMD_DOCTOR, "Help", "[--model BUNDLE] [--catalog FILE]", "check this machine, the libraries and the files", NULL,
      cli_doctor},
-    {"config", CMD_CONFIG, "Help", "show|check|example [--config FILE]", "say which options of the daemon are in force, and why", NULL,
+    {"config", CMD_CONFIG, "Help", "show|check|example|run [COMMAND] [--config FILE]", "say which options are in force, and why",
+     "show [serve|learn-ids|train TASK|evaluate] [--recipe NAME]: as that command would read them; run --model BUNDLE: those a bundle was made with.",
      cli_config},
     {"version", CMD_VERSION, "Help", "", "print the version", NULL, cli_version},
     {"help", CMD_HELP, "Help", "[COMMAND]", "print this list, or the options of a command", NULL, help_run},

@@ -5,6 +5,7 @@
  * that does not exist is answered with the nearest one. Invariant: after options_read a number is inside its bounds and a choice is one of
  * its values, so that nobody checks again. */
 #include "options.h"
+#include "recipes.h"
 #include "../core/base/file.h"
 #include <ctype.h>
 #include <errno.h>
@@ -24,11 +25,11 @@ void option_environment_name(enum option_id id, char name[64])
 
 const char *option_origin_name(enum option_origin origin)
 {
-    static const char *const names[] = {"default", "file", "environment", "flag"};
+    static const char *const names[] = {"default", "file", "recipe", "environment", "flag"};
     return names[origin];
 }
 
-static int option_find(const char *name, size_t size)
+int option_find(const char *name, size_t size)
 {
     for (int i = 0; i < OPT_COUNT; i++)
         if (strlen(option_table[i].name) == size && memcmp(option_table[i].name, name, size) == 0)
@@ -72,7 +73,7 @@ const char *nearest_name(const char *given, const char *const *names, int count)
     return best;
 }
 
-static const char *nearest_option(const char *given, unsigned command)
+const char *option_nearest(const char *given, unsigned command)
 {
     const char *names[OPT_COUNT];
     int n = 0;
@@ -133,8 +134,7 @@ static int parse_flag(const char *text, struct option_value *v, const char *what
     return 0;
 }
 
-/* Sets one value unless a stronger origin has; `what` is how the person wrote the option. */
-static int value_set(struct options *o, int id, const char *text, enum option_origin origin, const char *what, struct err *e)
+int option_put(struct options *o, enum option_id id, const char *text, enum option_origin origin, const char *what, struct err *e)
 {
     const struct option_def *d = &option_table[id];
     struct option_value v = {.origin = origin};
@@ -156,7 +156,7 @@ static int value_set(struct options *o, int id, const char *text, enum option_or
 
 static int refuse_name(const char *given, unsigned command, bool known, struct err *e)
 {
-    const char *near = nearest_option(given, command);
+    const char *near = option_nearest(given, command);
     const char *why = known ? "is no option of this command" : "is no option";
     if (near)
         return err_set(e, ERR_USAGE, "--%s %s; did you mean --%s?", given, why, near);
@@ -185,7 +185,7 @@ static int read_flag(struct options *o, unsigned command, int left, char **argv,
         value = argv[1];
         used = 1;
     }
-    rc = value_set(o, id, value, ORIGIN_FLAG, what, e) ? -1 : used;
+    rc = option_put(o, (enum option_id)id, value, ORIGIN_FLAG, what, e) ? -1 : used;
 out:
     free(given);
     free(what);
@@ -223,7 +223,7 @@ static int read_environment(struct options *o, unsigned command, struct err *e)
             continue;
         option_environment_name((enum option_id)i, name);
         const char *text = getenv(name);
-        if (text && value_set(o, i, text, ORIGIN_ENVIRONMENT, name, e)) {
+        if (text && option_put(o, (enum option_id)i, text, ORIGIN_ENVIRONMENT, name, e)) {
             if (e)
                 e->code = ERR_CONFIG;
             return -1;
@@ -254,12 +254,12 @@ static int read_file_line(struct options *o, char *line, const char *where, stru
     char *name = trimmed(s), *value = trimmed(equals + 1);
     int id = option_find(name, strlen(name));
     if (id < 0 || id == OPT_CONFIG) {
-        const char *near = nearest_option(name, ~0u);
+        const char *near = option_nearest(name, ~0u);
         return err_set(e, ERR_CONFIG, "%s: '%s' is no option%s%s%s", where, name, near ? "; did you mean '" : "", near ? near : "",
                        near ? "'?" : "");
     }
     char *what = xprintf("%s: %s", where, name);
-    int rc = value_set(o, id, value, ORIGIN_FILE, what, e);
+    int rc = option_put(o, (enum option_id)id, value, ORIGIN_FILE, what, e);
     free(what);
     if (rc && e)
         e->code = ERR_CONFIG;
@@ -287,6 +287,25 @@ int options_read_file(struct options *o, const char *path, struct err *e)
     return rc;
 }
 
+/* Options of which one stands: the strongest origin's. Two of the same origin are a contradiction. */
+static const enum option_id alternatives[][2] = {{OPT_STEPS, OPT_EPOCHS}, {OPT_STEPS, OPT_MINUTES}, {OPT_EPOCHS, OPT_MINUTES}, {OPT_LR, OPT_SEARCH_LR}};
+
+static int settle(struct options *o, struct err *e)
+{
+    for (size_t i = 0; i < sizeof alternatives / sizeof *alternatives; i++) {
+        struct option_value *a = &o->values[alternatives[i][0]], *b = &o->values[alternatives[i][1]];
+        if (!a->text || !b->text)
+            continue;
+        if (a->origin == b->origin)
+            return err_set(e, ERR_USAGE, "--%s and --%s exclude each other", option_table[alternatives[i][0]].name,
+                           option_table[alternatives[i][1]].name);
+        struct option_value *weaker = a->origin < b->origin ? a : b;
+        free(weaker->text);
+        *weaker = (struct option_value){0};
+    }
+    return 0;
+}
+
 int options_read(struct options *o, unsigned command, int count, char **argv, struct err *e)
 {
     memset(o, 0, sizeof *o);
@@ -296,11 +315,15 @@ int options_read(struct options *o, unsigned command, int count, char **argv, st
         return 0;
     if (read_environment(o, command, e))
         return -1;
+    if (o->values[OPT_RECIPE].text && recipe_apply(o, command, e))
+        return -1;
     if (o->values[OPT_CONFIG].text && options_read_file(o, o->values[OPT_CONFIG].text, e))
+        return -1;
+    if (settle(o, e))
         return -1;
     for (int i = 0; i < OPT_COUNT; i++)
         if (!o->values[i].text && *option_table[i].standard)
-            CHECK(value_set(o, i, option_table[i].standard, ORIGIN_DEFAULT, option_table[i].name, e) == 0);
+            CHECK(option_put(o, (enum option_id)i, option_table[i].standard, ORIGIN_DEFAULT, option_table[i].name, e) == 0);
     return 0;
 }
 

@@ -2,8 +2,9 @@
  * it.
  *
  * An option is known by its enum, has one name (--max-limit), one environment variable (SEMINDEX_MAX_LIMIT), a type, bounds and the
- * commands that read it. Precedence: flag > environment > config file > default; `origin` says who won. Values stay valid until
- * options_free. */
+ * commands that read it. Precedence: flag > environment > recipe (recipes.h) > config file > default; `origin` says who won. Of options that
+ * exclude each other (--steps, --epochs, --minutes; --lr, --search-lr) the one of the strongest origin stands, the others are unset. Values
+ * stay valid until options_free. */
 #ifndef SEMINDEX_OPTIONS_H
 #define SEMINDEX_OPTIONS_H
 
@@ -30,7 +31,8 @@ enum command_bit {
     CMD_CONFIG = 1 << 14,
     CMD_VERSION = 1 << 15,
     CMD_HELP = 1 << 16,
-    CMD_PREPARE = 1 << 17
+    CMD_PREPARE = 1 << 17,
+    CMD_RECIPES = 1 << 18
 };
 
 enum option_id {
@@ -47,6 +49,7 @@ enum option_id {
     OPT_IDS,
     OPT_REPLACE,
     OPT_CONFIG,
+    OPT_RECIPE,
     /* the daemon */
     OPT_LISTEN,
     OPT_INSECURE,
@@ -102,7 +105,16 @@ enum option_id {
     /* learning and training */
     OPT_MAX_TOKENS,
     OPT_BATCH,
+    OPT_MICRO_BATCH,
     OPT_LR,
+    OPT_SEARCH_LR,
+    OPT_SEARCH_STEPS,
+    OPT_LR_WARMUP,
+    OPT_ADAM_BETA1,
+    OPT_ADAM_BETA2,
+    OPT_ADAM_EPS,
+    OPT_WEIGHT_DECAY,
+    OPT_CLIP,
     OPT_DROPOUT,
     OPT_EPOCHS,
     OPT_STEPS,
@@ -160,7 +172,7 @@ enum option_id {
 };
 
 enum option_type { OPTION_FLAG, OPTION_INT, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE };
-enum option_origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_FLAG };
+enum option_origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_RECIPE, ORIGIN_ENVIRONMENT, ORIGIN_FLAG };
 
 struct option_def {
     const char *name; /* "max-limit" */
@@ -192,6 +204,11 @@ int options_read(struct options *o, unsigned command, int count, char **argv, st
 /* Reads one config file into what is not set by a stronger origin yet; ERR_CONFIG names file, line and the nearest known name. */
 int options_read_file(struct options *o, const char *path, struct err *e);
 void options_free(struct options *o);
+/* Sets one value unless a stronger origin has; `what` is how the person wrote the option. -1 with ERR_USAGE naming what, value and bounds. */
+int option_put(struct options *o, enum option_id id, const char *text, enum option_origin origin, const char *what, struct err *e);
+/* The option of that name, or -1; the nearest name among those of `command` (a mask of CMD_*), or NULL. */
+int option_find(const char *name, size_t size);
+const char *option_nearest(const char *given, unsigned command);
 
 bool option_set(const struct options *o, enum option_id id);         /* given, or has a default */
 bool option_given(const struct options *o, enum option_id id);       /* by a person, not the default */

@@ -4,6 +4,7 @@
  * records its SHA-256 and raises user_version, so a kill leaves the version before or after, never between. A version is never edited
  * after a release: a catalogue whose recorded digest differs from ours was made by other SQL of the same number and is refused. A file from
  * the future is refused by its version. */
+#include "../base/embed.h"
 #include "../base/hash.h"
 #include "sqlite_internal.h"
 #include <errno.h>
@@ -11,10 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define EMBED(symbol, file)                                                                                                                \
-    __asm__(".section .rodata\n.global " #symbol "\n.balign 16\n" #symbol ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");               \
-    extern const char symbol[]
 
 EMBED(semindex_sql_0001, "schema/sqlite/0001_catalog.sql");
 

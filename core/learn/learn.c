@@ -48,14 +48,15 @@ static void build_stages(struct learn *s)
 static int64_t stage_steps(const struct learn *s)
 {
     const double epochs[] = {s->o.warmup_epochs, s->o.continuous_epochs, 0, s->o.joint_epochs, 0};
-    return (int64_t)ceil(epochs[stage_now(s)->kind] * (double)learn_batches(s));
+    int64_t steps = (int64_t)ceil(epochs[stage_now(s)->kind] * (double)learn_batches(s));
+    return s->most_steps > 0 && s->most_steps < steps ? s->most_steps : steps;
 }
 
 /* ---- checkpoints ---- */
 
 static char *checkpoint_path(const struct learn *s)
 {
-    return path_join(s->work, "checkpoint");
+    return path_join(s->work, s->checkpoint);
 }
 
 /* The parameter blocks are backend memory: they pass through host copies. */
@@ -90,7 +91,7 @@ static int sections_of(struct learn *s, struct blocks *b, struct checkpoint_sect
     return 6;
 }
 
-static int save(struct learn *s, struct err *e)
+int learn_save(struct learn *s, struct err *e)
 {
     struct blocks b;
     struct checkpoint_section list[6];
@@ -134,7 +135,7 @@ static int save_when_due(struct learn *s, struct err *e)
     bool stop = run_stopping(s->run);
     if (!stop && clock_s() - s->saved_s < s->o.checkpoint_s)
         return 0;
-    if (save(s, e) < 0)
+    if (learn_save(s, e) < 0)
         return -1;
     return stop ? err_set(e, ERR_INTERRUPTED, "stopped; the state is in %s: the same command goes on from there", s->work) : 0;
 }
@@ -199,8 +200,7 @@ static void train_step(struct learn *s, int64_t steps, struct lm_losses *l)
     learn_batch_fill(s, stage_of[stage_now(s)->kind], stage_now(s)->position, s->mark.step, &batch);
     lmindexer_step(s->model, s->lm, &batch, l);
     trained_range(s, &first, &count);
-    const struct t5_adamw adam = {.lr = t5_schedule((float)s->o.lr, s->mark.step + 1, steps, 0.1), .beta1 = 0.9f, .beta2 = 0.999f,
-                                  .eps = 1e-6f, .clip = 1, .step = s->mark.step + 1};
+    const struct t5_adamw adam = optimiser_step(&s->o.adam, s->o.lr, s->mark.step + 1, steps);
     t5_adamw(s->model, &adam, first, count);
 }
 
@@ -214,7 +214,8 @@ static int run_training(struct learn *s, struct err *e)
     while (s->mark.step < steps) {
         struct lm_losses l;
         train_step(s, steps, &l);
-        if (!isfinite(l.total))
+        s->mark.diverged = !isfinite(l.total);
+        if (s->mark.diverged)
             return err_set(e, ERR_DATA, "%s, step %lld: the loss is not finite; lower lr (now %g)", label, (long long)s->mark.step + 1, s->o.lr);
         mark_losses(s, &l, steps);
         s->mark.step++;
@@ -238,11 +239,11 @@ static int encode_corpus(struct learn *s, float *out, int32_t *assign, struct er
     char label[64];
     const struct stage *g = stage_now(s);
     int32_t d = t5_config_of(s->model)->d_model;
-    float *h = xmalloc((size_t)s->o.batch * (size_t)d * sizeof *h);
+    float *h = xmalloc((size_t)s->o.micro_batch * (size_t)d * sizeof *h);
     stage_label(s, label, sizeof label);
-    for (int32_t from = 0; from < s->n; from += s->o.batch) {
+    for (int32_t from = 0; from < s->n; from += s->o.micro_batch) {
         const int32_t *prefix;
-        int32_t count = s->n - from < s->o.batch ? s->n - from : s->o.batch;
+        int32_t count = s->n - from < s->o.micro_batch ? s->n - from : s->o.micro_batch;
         if (run_stopping(s->run)) {
             free(h);
             return save_when_due(s, e);
@@ -346,13 +347,18 @@ static int run_stage(struct learn *s, struct err *e)
     return stage_now(s)->kind == STAGE_KMEANS ? run_kmeans(s, e) : run_assign(s, e);
 }
 
-static int run_stages(struct learn *s, struct err *e)
+int learn_stages(struct learn *s, struct err *e)
 {
+    s->saved_s = clock_s();
+    if (restore(s, e) < 0)
+        return -1;
+    if (s->mark.diverged)
+        return err_set(e, ERR_DATA, "the loss is not finite; lower lr (now %g)", s->o.lr);
     while (s->mark.stage < s->stage_count) {
         if (run_stage(s, e) < 0)
             return -1;
         s->mark = (struct learn_mark){.stage = s->mark.stage + 1};
-        if (save(s, e) < 0)
+        if (learn_save(s, e) < 0)
             return -1;
         if (run_stopping(s->run))
             return err_set(e, ERR_INTERRUPTED, "stopped; the state is in %s: the same command goes on from there", s->work);
@@ -364,16 +370,13 @@ static int run_stages(struct learn *s, struct err *e)
 
 int learn_run(const struct learn_options *o, const struct run *run, struct err *e)
 {
-    struct learn s = {.o = *o, .run = run};
+    struct learn s = {.o = *o, .run = run, .checkpoint = "checkpoint"};
     bool quantiser = o->indexer != INDEXER_LMINDEXER;
     int rc = quantiser ? learn_quantiser_run(&s, e) : learn_open(&s, e);
     if (rc == 0 && !quantiser) {
         build_stages(&s);
-        s.saved_s = clock_s();
-        rc = restore(&s, e);
+        rc = s.o.search.count > 0 ? learn_rates(&s, e) : learn_stages(&s, e);
     }
-    if (rc == 0 && !quantiser)
-        rc = run_stages(&s, e);
     if (rc == 0 && !quantiser)
         rc = learn_write_bundle(&s, e);
     if (rc == 0)

@@ -70,7 +70,7 @@ int64_t learn_longest_tokens(const struct learn *s, int32_t documents)
 
 int64_t learn_batches(const struct learn *s)
 {
-    return (s->n + s->o.batch - 1) / s->o.batch;
+    return (s->trained + s->o.batch - 1) / s->o.batch;
 }
 
 static void shuffle(int32_t *x, int32_t n, uint64_t seed)
@@ -117,14 +117,14 @@ static int compare_groups(const void *a, const void *b)
 static void order_by_bucket(struct learn *s, int32_t position, uint64_t seed)
 {
     struct learn_batch *b = s->batch;
-    int32_t(*pairs)[2] = xmalloc((size_t)s->n * sizeof *pairs), groups = 0, out = 0;
-    for (int32_t i = 0; i < s->n; i++)
+    int32_t(*pairs)[2] = xmalloc((size_t)s->trained * sizeof *pairs), groups = 0, out = 0;
+    for (int32_t i = 0; i < s->trained; i++)
         pairs[i][0] = b->order[i], pairs[i][1] = i;
     struct prefix_compare c = {s->codes, s->o.positions, position};
-    qsort_r(pairs, (size_t)s->n, sizeof *pairs, compare_documents, &c);
-    for (int32_t i = 0; i < s->n; i += b->groups[groups++].count) {
+    qsort_r(pairs, (size_t)s->trained, sizeof *pairs, compare_documents, &c);
+    for (int32_t i = 0; i < s->trained; i += b->groups[groups++].count) {
         int32_t count = 1;
-        while (i + count < s->n && count < 1 + s->o.negatives && same_prefix(s, position, pairs[i][0], pairs[i + count][0]))
+        while (i + count < s->trained && count < 1 + s->o.negatives && same_prefix(s, position, pairs[i][0], pairs[i + count][0]))
             count++;
         b->groups[groups] = (struct group){mix64(seed, (uint64_t)groups + 0x67726f7570ull), i, count};
     }
@@ -141,9 +141,10 @@ static void draw_order(struct learn *s, int32_t position, int64_t epoch)
     if (b->order_epoch == epoch && b->order_stage == s->mark.stage)
         return;
     uint64_t seed = mix64(mix64(s->o.seed, (uint64_t)s->mark.stage), (uint64_t)epoch);
-    for (int32_t i = 0; i < s->n; i++)
-        b->order[i] = i;
-    shuffle(b->order, s->n, seed);
+    for (int32_t i = 0, n = 0; i < s->n; i++)
+        if (!s->held || !s->held[i])
+            b->order[n++] = i;
+    shuffle(b->order, s->trained, seed);
     if (position > 0)
         order_by_bucket(s, position, seed);
     b->order_epoch = epoch;
@@ -190,7 +191,7 @@ void learn_batch_fill(struct learn *s, enum lm_stage stage, int32_t position, in
     struct learn_batch *b = s->batch;
     int64_t per_epoch = learn_batches(s), from = step % per_epoch * s->o.batch;
     draw_order(s, position, step / per_epoch);
-    int32_t count = s->n - from < s->o.batch ? (int32_t)(s->n - from) : s->o.batch;
+    int32_t count = s->trained - from < s->o.batch ? (int32_t)(s->trained - from) : s->o.batch;
     const int32_t *documents = b->order + from;
     b->rows = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -207,6 +208,27 @@ void learn_batch_fill(struct learn *s, enum lm_stage stage, int32_t position, in
                              .dropout = stage != LM_WARMUP && s->o.dropout > 0, .freeze_codebooks = true,
                              .contrastive_temperature = s->o.contrastive_temperature, .weight_recon = s->o.weight_recon,
                              .weight_contrastive = s->o.weight_contrastive, .weight_commitment = s->o.weight_commitment};
+}
+
+void learn_batch_forget(struct learn *s)
+{
+    s->batch->order_epoch = s->batch->order_stage = -1;
+}
+
+int32_t learn_batch_held(struct learn *s, int32_t from, struct lm_batch *out)
+{
+    struct learn_batch *b = s->batch;
+    int32_t position = s->o.positions - 1, number = 0;
+    b->rows = 0;
+    for (int32_t i = 0; i < s->n && b->rows < s->o.micro_batch; i++) {
+        if (!s->held[i] || number++ < from)
+            continue;
+        b->keys[b->rows] = (uint64_t)i;
+        push_row(s, i, position);
+    }
+    *out = (struct lm_batch){.stage = LM_JOINT, .position = position, .documents = b->rows, .rows = {b->rows, b->tokens, b->offsets},
+                             .prefix = b->prefix, .keys = b->keys, .target_share = 1, .freeze_codebooks = true, .weight_recon = 1};
+    return b->rows;
 }
 
 struct t5_batch learn_batch_rows(struct learn *s, int32_t position, int32_t from, int32_t count, const int32_t **prefix)

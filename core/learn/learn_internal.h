@@ -22,6 +22,7 @@ struct learn_mark {
     double recon, contrastive, commitment; /* sums over the stage's steps */
     double first_total, last_total; /* mean loss of the first and the last tenth of the stage */
     int64_t first_count, last_count;
+    int64_t diverged;               /* the loss became no number: only a rate's trial keeps such a mark */
 };
 
 struct learn {
@@ -38,6 +39,11 @@ struct learn {
     struct t5 *model;
     struct lm_work *lm;
     int32_t *codes;   /* [n, positions] */
+    bool *held;       /* [n] documents that no update sees while rates are tried; NULL: none */
+    int32_t trained;  /* documents that updates see */
+    int64_t most_steps; /* of a stage; 0 = as its epochs say */
+    const char *checkpoint; /* its name in the work folder */
+    double rate_gain[RATES_MAX]; /* of o.search: what IDs tell of held-out texts; NaN: diverged */
     float *start;     /* the master block when the stage began, host */
     struct stage stages[2 + 4 * LM_POSITIONS_MAX];
     int32_t stage_count;
@@ -56,12 +62,28 @@ void learn_batch_free(struct learn_batch *b);
 int64_t learn_batches(const struct learn *s); /* per epoch */
 /* Fills *out (valid until the next call) with batch `step` of the current stage (its epoch's order is drawn when the epoch begins). */
 void learn_batch_fill(struct learn *s, enum lm_stage stage, int32_t position, int64_t step, struct lm_batch *out);
+/* Held-out documents from number `from` on, at most a pass of them, as a joint batch of the last position that sees no text: what their IDs alone
+ * say. Returns how many there are. */
+int32_t learn_batch_held(struct learn *s, int32_t from, struct lm_batch *out);
+void learn_batch_forget(struct learn *s); /* the order of the epoch, which other codes make another */
 /* Documents [from, from + count) as encoder rows with their prefix codes, no views. */
 struct t5_batch learn_batch_rows(struct learn *s, int32_t position, int32_t from, int32_t count, const int32_t **prefix);
 /* Upper bounds of a batch: tokens of the `documents` longest documents, EOS included. */
 int64_t learn_longest_tokens(const struct learn *s, int32_t documents);
 
+/* ---- learn.c ---- */
+/* From the checkpoint, or from the start, through all stages. */
+int learn_stages(struct learn *s, struct err *e);
+int learn_save(struct learn *s, struct err *e);
+
+/* ---- learn_rates.c ---- */
+/* All stages with each rate of o.search from the same start, judged on held-out documents; leaves the best rate's whole run in s. */
+int learn_rates(struct learn *s, struct err *e);
+
 /* ---- learn_open.c ---- */
+/* "name=value" lines that bind a checkpoint, of the options as they stand now. Caller frees. */
+char *learn_settings(const struct learn *s);
+
 /* Fills in defaults, reads and tokenises the corpus, makes the model (random, or from a base bundle) and the work spaces. */
 int learn_open(struct learn *s, struct err *e);
 /* Its first half alone: defaults, device, corpus, work folder; then tokenizer and tokens. */
@@ -71,6 +93,7 @@ void learn_close(struct learn *s);
 
 /* ---- learn_quantiser.c ---- */
 int learn_quantiser_run(struct learn *s, struct err *e);
+char *learn_quantiser_settings(const struct learn *s); /* "name=value" lines of what decides the codes; caller frees */
 
 /* ---- learn_output.c ---- */
 int learn_write_bundle(struct learn *s, struct err *e);

@@ -56,6 +56,8 @@ static void fill_defaults(struct learn_options *o)
     default_double(&o->target_share, 1);
     default_double(&o->checkpoint_s, 20);
     o->hold_out_seed = o->hold_out_seed ? o->hold_out_seed : 1;
+    default_double(&o->validation_share, 0.02);
+    optimiser_defaults(&o->adam);
     for (int i = 0; i < LM_POSITIONS_MAX; i++)
         default_double(&o->hints[i], i == 0 ? 0.5 : 0.3);
 }
@@ -74,7 +76,7 @@ static int check_options(const struct learn_options *o, struct err *e)
         check_range("negatives", o->negatives, 1, o->batch - 1, e) < 0 || check_range("lr", o->lr, 1e-9, 1, e) < 0 ||
         check_range("dropout", o->dropout, 0, 0.9, e) < 0 || check_range("target_share", o->target_share, 1e-3, 1, e) < 0 ||
         check_range("contrastive_temperature", o->contrastive_temperature, 1e-3, 1e6, e) < 0 ||
-        check_range("hold_out", o->hold_out, 0, 0.5, e) < 0)
+        check_range("hold_out", o->hold_out, 0, 0.5, e) < 0 || check_range("validation_share", o->validation_share, 1e-4, 0.9, e) < 0)
         return -1;
     for (int32_t i = 0; i < o->positions; i++)
         if (check_range("hints", o->hints[i], 0, 1, e) < 0)
@@ -95,6 +97,7 @@ static int read_documents(struct learn *s, struct err *e)
     s->n = s->corpus.count;
     if (s->o.limit > 0 && s->o.limit < s->n)
         s->n = s->o.limit;
+    s->trained = s->n;
     if (s->o.codes > s->n / 4) {
         int32_t fits = s->n / 4 < 2 ? 2 : s->n / 4;
         run_note(s->run, "codes: %d per position for %d documents; %d are used", s->o.codes, s->n, fits);
@@ -186,17 +189,33 @@ static int start_from_base(struct learn *s, const struct bundle *base, struct er
     return 0;
 }
 
-static struct lm_limits work_limits(const struct learn *s)
+/* Work space for passes of so many documents. */
+static struct lm_limits work_limits(const struct learn *s, int32_t documents)
 {
-    int64_t text = learn_longest_tokens(s, s->o.batch);
-    return (struct lm_limits){.documents = s->o.batch, .rows = 2 * s->o.batch, .tokens = (int32_t)(2 * text), .text_tokens = (int32_t)text,
-                              .positions = s->o.positions, .codes = s->o.codes, .train = true};
+    int64_t text = learn_longest_tokens(s, documents);
+    return (struct lm_limits){.documents = documents, .rows = 2 * documents, .batch = s->o.batch, .tokens = (int32_t)(2 * text),
+                              .text_tokens = (int32_t)text, .positions = s->o.positions, .codes = s->o.codes, .train = true};
+}
+
+/* Half the batch, half of that .. until a pass's work space is bounded. Never by the memory that is free: that would make other numbers. */
+static void choose_passes(struct learn *s, const struct t5_config *c)
+{
+    bool open = s->o.micro_batch == 0;
+    if (open || s->o.micro_batch > s->o.batch)
+        s->o.micro_batch = s->o.batch;
+    for (; open && s->o.micro_batch > 1; s->o.micro_batch = (s->o.micro_batch + 1) / 2) {
+        const struct lm_limits l = work_limits(s, s->o.micro_batch);
+        if (lm_work_bytes(s->be, c, &l) <= LEARN_PASS_BYTES)
+            break;
+    }
+    if (s->o.micro_batch < s->o.batch)
+        run_note(s->run, "batch: %d documents in passes of %d", s->o.batch, s->o.micro_batch);
 }
 
 static int check_memory(const struct learn *s, const struct t5_options *o, struct err *e)
 {
     struct need n = {.be = s->be};
-    const struct lm_limits l = work_limits(s);
+    const struct lm_limits l = work_limits(s, s->o.micro_batch);
     need_model(&n, o);
     n.bytes += lm_work_bytes(s->be, &o->config, &l);
     return need_check(&n, "learning", e);
@@ -210,6 +229,7 @@ static int make_model(struct learn *s, const struct bundle *base, struct err *e)
         return -1;
     const struct t5_options o = {.config = c, .train = true, .extra = extra,
                                  .extra_count = lmindexer_extras(&c, s->o.positions, s->o.codes, extra)};
+    choose_passes(s, &c);
     if (check_memory(s, &o, e) < 0)
         return -1;
     s->model = t5_init(s->be, &o, e);
@@ -221,7 +241,7 @@ static int make_model(struct learn *s, const struct bundle *base, struct err *e)
 
 static int make_work(struct learn *s, struct err *e)
 {
-    const struct lm_limits l = work_limits(s);
+    const struct lm_limits l = work_limits(s, s->o.micro_batch);
     s->lm = lm_work_init(s->model, &l, e);
     s->codes = xcalloc((size_t)s->n * (size_t)s->o.positions, sizeof *s->codes);
     s->start = xcalloc((size_t)t5_size(s->model), sizeof *s->start);
@@ -229,7 +249,7 @@ static int make_work(struct learn *s, struct err *e)
     return s->lm ? 0 : -1;
 }
 
-static char *settings_of(const struct learn *s)
+char *learn_settings(const struct learn *s)
 {
     const struct learn_options *o = &s->o;
     struct str t = {0};
@@ -245,6 +265,8 @@ static char *settings_of(const struct learn *s)
     str_printf(&t, "contrastive_temperature=%.17g\nweight_recon=%.17g\nweight_contrastive=%.17g\nweight_commitment=%.17g\n",
                o->contrastive_temperature, o->weight_recon, o->weight_contrastive, o->weight_commitment);
     str_printf(&t, "target_share=%.17g\nkmeans_restarts=%d\nkmeans_iterations=%d\n", o->target_share, o->kmeans_restarts, o->kmeans_iterations);
+    optimiser_settings(&o->adam, &t);
+    str_printf(&t, "micro_batch=%d\nmost_steps=%lld\nheld_out=%d\n", o->micro_batch, (long long)s->most_steps, s->n - s->trained);
     for (int32_t i = 0; i < o->positions; i++)
         str_printf(&t, "hints.%d=%.17g\n", i + 1, o->hints[i]);
     return t.data;
@@ -262,7 +284,7 @@ static int open_with_base(struct learn *s, const struct bundle *base, struct err
 {
     if (learn_open_texts(s, base, e) < 0 || make_model(s, base, e) < 0 || make_work(s, e) < 0)
         return -1;
-    s->settings = settings_of(s);
+    s->settings = learn_settings(s);
     return 0;
 }
 
@@ -301,7 +323,7 @@ void learn_close(struct learn *s)
     tokenizer_close(s->tokenizer);
     learn_batch_free(s->batch);
     corpus_free(&s->corpus);
-    void *all[] = {s->tokenizer_path, s->work, s->tokens, s->offsets, s->codes, s->start, s->settings};
+    void *all[] = {s->held, s->tokenizer_path, s->work, s->tokens, s->offsets, s->codes, s->start, s->settings};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }

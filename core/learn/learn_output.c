@@ -8,6 +8,7 @@
 #include "../base/hash.h"
 #include "../model/model_file.h"
 #include "../model/text_embedding.h"
+#include "provenance.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -90,6 +91,16 @@ static int put_indexer(struct learn *s, struct bundle *b, struct err *e)
     return rc;
 }
 
+static int put_run(struct learn *s, struct bundle *b, struct err *e)
+{
+    char *settings = s->quantiser ? learn_quantiser_settings(s) : xstrdup(s->settings);
+    const struct provenance p = {.command = "learn-ids", .data = s->o.data, .corpus = &s->corpus, .documents = s->n, .seed = s->o.seed,
+                                 .given = s->o.given, .settings = settings, .search = &s->o.search, .figure = s->rate_gain};
+    int rc = provenance_put(b, "learn-ids.run.json", &p, e);
+    free(settings);
+    return rc;
+}
+
 static int put_parts(struct learn *s, struct bundle *b, const struct id_table *ids, struct err *e)
 {
     size_t size;
@@ -101,6 +112,8 @@ static int put_parts(struct learn *s, struct bundle *b, const struct id_table *i
         rc = put_indexer(s, b, e);
     if (rc == 0)
         rc = put_ids(s, b, ids, e);
+    if (rc == 0)
+        rc = put_run(s, b, e);
     free(tokenizer);
     return rc;
 }

@@ -152,9 +152,24 @@ static int run_with_base(struct learn *s, const struct bundle *base, struct err 
     return rc == 0 ? learn_write_bundle(s, e) : -1;
 }
 
+char *learn_quantiser_settings(const struct learn *s)
+{
+    const struct learn_options *o = &s->o;
+    struct str t = {0};
+    str_printf(&t, "indexer=%s\ndocuments=%d\nembeddings=%s\nbase=%s\nwidth=%d\n", quantiser_name(s->quantiser->kind), s->n,
+               o->embeddings ? o->embeddings : "", o->base ? o->base : "", s->quantiser->width);
+    str_printf(&t, "positions=%d\ncodes=%d\nmax_tokens=%d\nbatch=%d\nepochs=%.17g\nlr=%.17g\n", o->positions, o->codes, o->max_tokens,
+               o->batch, o->epochs, o->lr);
+    str_printf(&t, "kmeans_restarts=%d\nkmeans_iterations=%d\nleaf=%d\nseed=%llu\n", o->kmeans_restarts, o->kmeans_iterations, o->leaf,
+               (unsigned long long)o->seed);
+    return t.data;
+}
+
 int learn_quantiser_run(struct learn *s, struct err *e)
 {
     s->branching_open = s->o.codes == 0;
+    if (s->o.search.count > 0)
+        return err_set(e, ERR_USAGE, "search-lr: rates are tried for lmindexer, which has a loss of the texts to judge them by; give lr");
     if (learn_open_corpus(s, e) < 0)
         return -1;
     struct bundle *base = s->o.base ? bundle_open(s->o.base, e) : NULL;

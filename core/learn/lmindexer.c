@@ -5,39 +5,14 @@
  * which rows feed which op; they are built on the host per batch (build_tables) and hold no arithmetic. The warm-up stage stops after
  * the reconstructor: T5 runs forward only.
  *
+ * A batch of more documents than the work space holds is cut into passes (lm_passes.c), each of them lm_step with its share of the losses.
+ *
  * Invariant: gradients of the T5 flow only through `ddecoded`, [R * (t + 1), D], to which the commitment loss writes rows i < t of documents
  * and everything else writes the last row of each sequence. */
 #include "lm_internal.h"
 #include "../base/mem.h"
 
 #include <string.h>
-
-/* A table of int32 built on the host, used by ops. */
-struct table {
-    int32_t *host, *device;
-    int32_t n, room;
-};
-
-struct lm_work {
-    const struct backend *be;
-    struct t5 *model; /* not owned */
-    struct lm_limits limits;
-    struct t5_work *t5;
-    struct recon_work recon;
-    struct recon_weights weights;
-    struct act *h, *q, *dh, *ddecoded;
-    float *p, *soft, *loss;
-    int32_t *code;
-    uint64_t *keys;
-    int64_t *visible_offsets;
-    uint8_t *visible;
-    size_t visible_room;
-    struct table decoder, last, source_ids, memory, query, repeat, text_offsets, memory_offsets, v_rows, targets, labels, anchors, candidates,
-        candidate_offsets, commit_rows, commit_labels;
-    int32_t *decoder_offsets; /* host */
-    int32_t text_tokens, rows, documents, position, target_count, commit_count;
-    bool joint;
-};
 
 int32_t lmindexer_extras(const struct t5_config *c, int32_t positions, int32_t codes, struct t5_extra *list)
 {
@@ -91,14 +66,14 @@ static void table_send(struct table *t, const struct backend *be)
 static int tables_init(struct lm_work *w)
 {
     const struct lm_limits *l = &w->limits;
-    int64_t b = l->documents, r = l->rows, p = l->positions, m = l->text_tokens;
+    int64_t b = l->documents, r = l->rows, p = l->positions, m = l->text_tokens, whole = lm_whole(l);
     const struct {
         struct table *table;
         int64_t room;
     } all[] = {
         {&w->decoder, r * p}, {&w->last, r}, {&w->source_ids, m + b * p}, {&w->memory, m + b * p}, {&w->query, b * p},
         {&w->repeat, m * p}, {&w->text_offsets, b + 1}, {&w->memory_offsets, b + 1}, {&w->v_rows, b}, {&w->targets, m}, {&w->labels, m},
-        {&w->anchors, b}, {&w->candidates, b * b + r}, {&w->candidate_offsets, b + 1}, {&w->commit_rows, b}, {&w->commit_labels, b},
+        {&w->anchors, whole}, {&w->candidates, whole * whole + 2 * whole + r}, {&w->candidate_offsets, whole + 1}, {&w->commit_rows, b}, {&w->commit_labels, b},
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (table_init(all[i].table, w->be, all[i].room) < 0)
@@ -126,7 +101,8 @@ static int buffers_init(struct lm_work *w, const struct t5 *m, struct err *e)
         w->ddecoded = be->act_alloc((int64_t)l->rows * l->positions * d);
         whole = w->dh && w->ddecoded;
     }
-    return whole ? 0 : err_set(e, ERR_OS, "no memory for a batch of %d documents: lower batch", l->documents);
+    whole = whole && (!l->train || lm_passes_init(w) == 0);
+    return whole ? 0 : err_set(e, ERR_OS, "no memory for passes of %d documents: lower micro_batch", l->documents);
 }
 
 static struct t5_limits t5_limits_of(const struct lm_limits *l)
@@ -139,8 +115,9 @@ size_t lm_work_bytes(const struct backend *be, const struct t5_config *c, const 
 {
     const struct t5_limits tl = t5_limits_of(l);
     size_t r = (size_t)l->rows, b = (size_t)l->documents, p = (size_t)l->positions, m = (size_t)l->text_tokens, d = (size_t)c->d_model;
-    size_t tables = r * p + 2 * r + (4 + p) * m + b * (3 * p + b + 10) + 8;
+    size_t whole = (size_t)lm_whole(l), tables = r * p + 3 * r + (4 + p) * m + b * (3 * p + 8) + whole * (whole + 4) + 8;
     size_t acts = 2 * r * d + (l->train ? r * d + r * p * d : 0), plain = b * ((size_t)l->codes + d + 4) + r + 4;
+    acts += l->train && whole > b ? 4 * whole * d : 0;
     return t5_work_bytes(be, c, &tl) + (l->train ? recon_work_bytes(be, c, l) : 0) + acts * be->act_bytes + (tables + plain) * 4;
 }
 
@@ -175,6 +152,7 @@ void lm_work_free(struct lm_work *w)
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         be->release(blocks[i]);
     recon_work_free(&w->recon, be);
+    lm_passes_free(w);
     t5_work_free(w->t5);
     free(w->decoder_offsets);
     free(w);
@@ -218,7 +196,7 @@ static void build_sources(struct lm_work *w, const struct t5_config *c, const st
     for (int32_t i = 0; i < b->documents; i++) {
         table_push(&w->memory_offsets, w->memory.n);
         for (int32_t k = 0; k < passes; k++) {
-            int32_t row = k < t ? m + i * t + k : m + b->documents * t + i;
+            int32_t whose = b->ids_of ? b->ids_of[i] : i, row = k < t ? m + whose * t + k : m + b->documents * t + whose;
             table_push(&w->query, row);
             table_push(&w->memory, row);
             if (k < t)
@@ -246,39 +224,60 @@ static uint64_t key_of(const struct lm_batch *b, int32_t document)
     return b->keys ? b->keys[document] : (uint64_t)document;
 }
 
+/* Whether text token k of document i is to be reconstructed in this step. */
+static bool is_target(const struct lm_batch *b, int32_t i, int32_t k)
+{
+    return b->target_share >= 1 || mix_uniform(mix64(b->seed ^ 0x7461726765747331ull, key_of(b, i)), (uint64_t)k) < b->target_share;
+}
+
+int32_t lm_target_count(const struct lm_batch *b)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < b->documents; i++)
+        for (int32_t k = 0; k < row_length(&b->rows, i) - 1; k++)
+            n += is_target(b, i, k);
+    return n;
+}
+
 static void build_targets(struct lm_work *w, const struct lm_batch *b)
 {
     w->targets.n = w->labels.n = 0;
     for (int32_t i = 0; i < b->documents; i++) {
         int32_t from = w->text_offsets.host[i];
-        uint64_t seed = mix64(b->seed ^ 0x7461726765747331ull, key_of(b, i));
         for (int32_t k = from; k < w->text_offsets.host[i + 1]; k++) {
-            if (b->target_share < 1 && mix_uniform(seed, (uint64_t)(k - from)) >= b->target_share)
+            if (!is_target(b, i, k - from))
                 continue;
             table_push(&w->targets, k);
             table_push(&w->labels, w->source_ids.host[k]);
         }
     }
-    w->target_count = w->targets.n;
+}
+
+static int32_t row_of(const struct lm_passes *p, int32_t row)
+{
+    return p ? p->row_of[row] : row;
 }
 
 /* Candidates of each document: its second view, then at t = 0 everyone else's second view, at t >= 1 its negatives. */
-static void build_candidates(struct lm_work *w, const struct lm_batch *b)
+static void build_candidates(struct lm_work *w, const struct lm_batch *b, const struct lm_passes *p)
 {
     w->anchors.n = w->candidates.n = w->candidate_offsets.n = 0;
     for (int32_t i = 0; i < b->documents; i++) {
-        table_push(&w->anchors, i);
+        table_push(&w->anchors, row_of(p, i));
         table_push(&w->candidate_offsets, w->candidates.n);
         if (!b->second_view || b->second_view[i] < 0)
             continue;
-        table_push(&w->candidates, b->second_view[i]);
+        table_push(&w->candidates, row_of(p, b->second_view[i]));
         for (int32_t j = 0; b->position == 0 && j < b->documents; j++)
             if (j != i && b->second_view[j] >= 0)
-                table_push(&w->candidates, b->second_view[j]);
+                table_push(&w->candidates, row_of(p, b->second_view[j]));
         for (int32_t j = b->position ? b->negative_offsets[i] : 0; b->position && j < b->negative_offsets[i + 1]; j++)
-            table_push(&w->candidates, b->negatives[j]);
+            table_push(&w->candidates, row_of(p, b->negatives[j]));
     }
     table_push(&w->candidate_offsets, w->candidates.n);
+    table_send(&w->anchors, w->be);
+    table_send(&w->candidates, w->be);
+    table_send(&w->candidate_offsets, w->be);
 }
 
 static void send_masks(struct lm_work *w, const struct lm_batch *b)
@@ -305,10 +304,9 @@ static void build_tables(struct lm_work *w, const struct t5_config *c, const str
     build_sources(w, c, b);
     build_repeat(w, b);
     build_targets(w, b);
-    build_candidates(w, b);
     send_masks(w, b);
     struct table *all[] = {&w->source_ids, &w->memory, &w->query, &w->repeat, &w->text_offsets, &w->memory_offsets, &w->v_rows,
-                           &w->targets, &w->labels, &w->anchors, &w->candidates, &w->candidate_offsets};
+                           &w->targets, &w->labels};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         table_send(all[i], w->be);
 }
@@ -348,8 +346,7 @@ static void decoder_forward(struct t5 *m, struct lm_work *w, const struct t5_bat
     w->position = position;
 }
 
-static void hidden_forward(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix,
-                           uint64_t dropout_seed)
+void lm_hidden(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix, uint64_t dropout_seed)
 {
     CHECK(rows->count <= w->limits.rows && rows->offsets[rows->count] <= w->limits.tokens && position < w->limits.positions);
     t5_encode(m, w->t5, rows, dropout_seed);
@@ -405,34 +402,37 @@ static double read_loss(struct lm_work *w, double scale)
 }
 
 /* L_recon over the picked targets; fills recon.dz. */
-static double loss_recon(struct t5 *m, struct lm_work *w, const struct lm_batch *b)
+static double loss_recon(struct t5 *m, struct lm_work *w, const struct lm_batch *b, int32_t whole)
 {
     const struct t5_config *c = t5_config_of(m);
     w->be->act_zero(w->recon.dz, (int64_t)w->text_tokens * c->d_model);
-    if (w->target_count == 0 || b->weight_recon <= 0)
+    if (w->targets.n == 0 || b->weight_recon <= 0)
         return 0;
     struct weight head = b->stage == LM_WARMUP ? without_grad(t5_head(m)) : *t5_head(m);
-    const struct head_loss a = {.n = w->target_count, .first = 0, .count = c->vocab, .x = w->recon.z, .pick = w->targets.device,
-                                .head = &head, .scale = t5_head_scale(m), .weight = (float)(b->weight_recon / w->target_count),
+    const struct head_loss a = {.n = w->targets.n, .first = 0, .count = c->vocab, .x = w->recon.z, .pick = w->targets.device,
+                                .head = &head, .scale = t5_head_scale(m), .weight = (float)(b->weight_recon / whole),
                                 .labels = w->labels.device, .loss = w->loss, .dx = w->recon.dz};
     w->be->head_loss(&a);
     return read_loss(w, b->weight_recon);
 }
 
-static double loss_contrastive(struct t5 *m, struct lm_work *w, const struct lm_batch *b)
+double lm_contrastive(struct t5 *m, struct lm_work *w, const struct lm_batch *b, const struct lm_passes *p)
 {
-    if (b->weight_contrastive <= 0 || b->stage == LM_WARMUP || w->candidates.n == 0)
+    if (b->weight_contrastive <= 0 || b->stage == LM_WARMUP)
         return 0;
-    const struct contrastive a = {.n = b->documents, .d = t5_config_of(m)->d_model, .h = w->h, .anchors = w->anchors.device,
+    build_candidates(w, b, p);
+    if (w->candidates.n == 0)
+        return 0;
+    const struct contrastive a = {.n = b->documents, .d = t5_config_of(m)->d_model, .h = p ? p->h : w->h, .anchors = w->anchors.device,
                                   .candidates = w->candidates.device, .offsets = w->candidate_offsets.device,
                                   .inv_temperature = (float)(1 / b->contrastive_temperature), .weight = (float)b->weight_contrastive,
-                                  .loss = w->loss, .dh = w->dh};
+                                  .loss = w->loss, .dh = p ? p->dh : w->dh};
     w->be->contrastive(&a);
     return read_loss(w, b->weight_contrastive);
 }
 
 /* L_commitment: every earlier code of every document, predicted from H^i by its codebook; writes rows i < t of ddecoded. */
-static double loss_commitment(struct t5 *m, struct lm_work *w, const struct lm_batch *b)
+static double loss_commitment(struct t5 *m, struct lm_work *w, const struct lm_batch *b, int32_t whole)
 {
     double sum = 0;
     if (b->weight_commitment <= 0 || b->stage == LM_WARMUP)
@@ -448,7 +448,7 @@ static double loss_commitment(struct t5 *m, struct lm_work *w, const struct lm_b
         struct weight book = b->freeze_codebooks ? without_grad(codebook(m, i)) : *codebook(m, i);
         const struct head_loss a = {.n = b->documents, .first = 0, .count = w->limits.codes, .x = t5_decoded(w->t5),
                                     .pick = w->commit_rows.device, .head = &book, .scale = 1,
-                                    .weight = (float)(b->weight_commitment / b->documents), .labels = w->commit_labels.device,
+                                    .weight = (float)(b->weight_commitment / whole), .labels = w->commit_labels.device,
                                     .loss = w->loss, .dx = w->ddecoded};
         w->be->head_loss(&a);
         sum += read_loss(w, b->weight_commitment);
@@ -478,30 +478,46 @@ static void hidden_backward(struct t5 *m, struct lm_work *w)
     t5_encode_backward(m, w->t5, NULL);
 }
 
-void lmindexer_step(struct t5 *m, struct lm_work *w, const struct lm_batch *b, struct lm_losses *out)
+void lm_step(struct t5 *m, struct lm_work *w, const struct lm_batch *b, const struct lm_share *s, struct lm_losses *out)
 {
-    CHECK(w->limits.train && b->documents <= w->limits.documents);
     const struct t5_config *c = t5_config_of(m);
+    int64_t cells = (int64_t)b->rows.count * c->d_model;
     w->documents = b->documents;
     w->joint = b->stage == LM_JOINT;
-    hidden_forward(m, w, &b->rows, b->position, b->prefix, b->dropout ? mix64(b->seed, 1) | 1 : 0);
+    lm_hidden(m, w, &b->rows, b->position, b->prefix, s->dropout_seed);
     build_tables(w, c, b);
     struct recon_batch rb = recon_batch_of(w, b);
     sources_forward(m, w);
     recon_forward(m, &w->weights, &w->recon, &rb);
 
-    w->be->act_zero(w->dh, (int64_t)b->rows.count * c->d_model);
-    w->be->act_zero(w->ddecoded, (int64_t)b->rows.count * (b->position + 1) * c->d_model);
-    out->recon = loss_recon(m, w, b);
-    out->contrastive = loss_contrastive(m, w, b);
-    out->commitment = loss_commitment(m, w, b);
-    out->total = b->weight_recon * out->recon + b->weight_contrastive * out->contrastive + b->weight_commitment * out->commitment;
+    w->be->act_zero(w->dh, cells);
+    w->be->act_zero(w->ddecoded, cells * (b->position + 1));
+    out->recon = loss_recon(m, w, b, s->targets);
+    out->commitment = loss_commitment(m, w, b, s->documents);
+    if (s->dh)
+        w->be->axpy(w->dh, 1, s->dh, cells);
+    else
+        out->contrastive = lm_contrastive(m, w, b, NULL);
 
     recon_backward(m, &w->weights, &w->recon, &rb);
     if (b->stage == LM_WARMUP)
         return;
     sources_backward(m, w, b);
     hidden_backward(m, w);
+}
+
+void lmindexer_step(struct t5 *m, struct lm_work *w, const struct lm_batch *b, struct lm_losses *out)
+{
+    CHECK(w->limits.train && b->documents <= lm_whole(&w->limits));
+    *out = (struct lm_losses){0};
+    if (b->documents > w->limits.documents) {
+        lm_passes_step(m, w, b, out);
+    } else {
+        const struct lm_share whole = {.documents = b->documents, .targets = lm_target_count(b),
+                                       .dropout_seed = b->dropout ? mix64(b->seed, 1) | 1 : 0};
+        lm_step(m, w, b, &whole, out);
+    }
+    out->total = b->weight_recon * out->recon + b->weight_contrastive * out->contrastive + b->weight_commitment * out->commitment;
 }
 
 /* ---- reading results ---- */
@@ -527,7 +543,7 @@ void lmindexer_vectors(const struct lm_work *w, const struct lm_vectors *out)
 
 void lmindexer_encode(struct t5 *m, struct lm_work *w, const struct t5_batch *rows, int32_t position, const int32_t *prefix, float *h)
 {
-    hidden_forward(m, w, rows, position, prefix, 0);
+    lm_hidden(m, w, rows, position, prefix, 0);
     w->be->download(h, w->h, (int64_t)rows->count * t5_config_of(m)->d_model);
 }
 

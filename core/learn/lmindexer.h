@@ -34,6 +34,7 @@ struct lm_batch {
     /* contrastive: candidates of document i = second_view[i] (row, or -1: none), then negatives[negative_offsets[i] .. [i+1]) (rows) */
     const int32_t *second_view;
     const int32_t *negatives, *negative_offsets;
+    const int32_t *ids_of; /* [B] whose codes stand for document i in the reconstruction: a control. NULL = its own */
     double target_share; /* share of text tokens that are reconstruction targets; 1 = all */
     uint64_t seed;       /* of hints and targets; and of dropout when dropout is set */
     bool dropout;
@@ -47,8 +48,9 @@ struct lm_losses {
 };
 
 struct lm_limits {
-    int32_t documents, rows; /* per batch */
-    int32_t tokens;          /* encoder tokens over all rows, EOS included */
+    int32_t documents, rows; /* per pass */
+    int32_t batch;           /* documents of a batch; more than `documents`: it is cut into passes. 0 = documents */
+    int32_t tokens;          /* encoder tokens over all rows of a pass, EOS included */
     int32_t text_tokens;     /* text tokens of the documents, EOS and other rows excluded */
     int32_t positions, codes;
     bool train; /* false: only lmindexer_encode */
@@ -58,7 +60,8 @@ struct lm_work *lm_work_init(struct t5 *m, const struct lm_limits *l, struct err
 void lm_work_free(struct lm_work *w);
 size_t lm_work_bytes(const struct backend *be, const struct t5_config *c, const struct lm_limits *l);
 
-/* Forward and backward of one batch: parameter gradients "+=". */
+/* Forward and backward of one batch: parameter gradients "+=". A batch that is cut into passes has the losses and gradients of the whole one, up
+ * to the order of sums and to dropout's masks, which are drawn a pass; it needs keys, and rows behind the documents that are second views. */
 void lmindexer_step(struct t5 *m, struct lm_work *w, const struct lm_batch *b, struct lm_losses *out);
 
 /* After lmindexer_step, for the parity test: host copies into the caller's memory. p, soft, q, code: joint stage only. */

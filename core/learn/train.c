@@ -6,13 +6,13 @@
 
 #include "../data/corpus.h"
 #include "checkpoint.h"
+#include "provenance.h"
 
 #include "../model/model_file.h"
 
 #include <stdlib.h>
 
-/* "name=value" lines, see checkpoint.h. */
-static char *settings_text(const struct train *t, const struct task_kind *kind, const struct task *task)
+char *train_settings(const struct train *t, const struct task_kind *kind, const struct task *task)
 {
     const struct train_options *o = &t->o;
     const struct t5_config *c = t5_config_of(t->model);
@@ -24,28 +24,44 @@ static char *settings_text(const struct train *t, const struct task_kind *kind, 
                c->heads, c->encoder_layers, c->decoder_layers, c->vocab);
     str_printf(&s, "batch=%d\nsteps=%lld\nepochs=%g\nminutes=%g\nlr=%g\ndropout=%g\nlabel_smoothing=%g\n", o->batch, (long long)o->steps,
                o->epochs, o->minutes, o->lr, o->dropout, o->label_smoothing);
+    optimiser_settings(&o->adam, &s);
+    str_printf(&s, "text_history=%d\nstart=%s\nvalidation_share=%g\npseudo=%d\ngiven_pairs=%d\n", o->text_history,
+               o->start == START_INDEXER ? "indexer" : "random", o->validation_share, o->pseudo_per_document, o->given_pairs);
+    str_printf(&s, "micro_batch=%d\n", trainer_rows(o->batch, o->micro_batch));
     str_printf(&s, "max_tokens=%d\nmax_history=%d\nvalidations=%d\npatience=%d\nseed=%llu\n", o->max_tokens, o->max_history, o->validations,
                o->patience, (unsigned long long)o->seed);
     return s.data;
 }
 
-static struct trainer_options trainer_options_of(const struct train *t, const char *part)
+struct trainer_options train_trainer_options(const struct train *t, const char *part)
 {
     const struct train_options *o = &t->o;
     return (struct trainer_options){.name = part,
                                     .checkpoint = t->checkpoint,
                                     .settings = t->settings,
                                     .batch = o->batch,
+                                    .micro_batch = o->micro_batch,
                                     .steps = o->steps,
                                     .minutes = o->minutes,
                                     .epochs = o->epochs,
                                     .lr = o->lr,
-                                    .warmup_share = 0.1,
+                                    .adam = o->adam,
                                     .label_smoothing = o->label_smoothing,
                                     .validations = o->validations,
                                     .patience = o->patience,
                                     .seed = o->seed,
                                     .checkpoint_s = o->checkpoint_s};
+}
+
+static int put_run(struct train *t, const struct task_kind *kind, struct err *e)
+{
+    char *command = xprintf("train %s", kind->part), *name = xprintf("%s.run.json", kind->part);
+    const struct provenance p = {.command = command, .data = t->o.data, .corpus = &t->corpus, .documents = t->corpus.count, .seed = t->o.seed,
+                                 .given = t->o.given, .settings = t->settings, .search = &t->o.search, .figure = t->rate_metric};
+    int rc = provenance_put(t->bundle, name, &p, e);
+    free(command);
+    free(name);
+    return rc;
 }
 
 static int store(struct train *t, const struct task_kind *kind, struct task *task, struct err *e)
@@ -58,6 +74,8 @@ static int store(struct train *t, const struct task_kind *kind, struct task *tas
     if (rc == 0 && kind->put_files != NULL)
         rc = kind->put_files(task, e);
     if (rc == 0)
+        rc = put_run(t, kind, e);
+    if (rc == 0)
         return bundle_commit(t->bundle, e);
     bundle_abandon(t->bundle);
     return -1;
@@ -67,17 +85,20 @@ static int run_task(struct train *t, const struct task_kind *kind, struct task *
 {
     struct trainer_source source = kind->source(task);
     struct trainer_result result;
-    t->settings = settings_text(t, kind, task);
-    struct trainer_options options = trainer_options_of(t, kind->part);
     run_note(t->run, "%s: T5 of %lld parameters, width %d, %d + %d layers", kind->part, (long long)t5_size(t->model),
              t5_config_of(t->model)->d_model, t5_config_of(t->model)->encoder_layers, t5_config_of(t->model)->decoder_layers);
-    if (trainer_run(t->model, &t->layout, &source, &options, t->run, &result, e) != 0)
+    if (t->o.search.count > 0 && train_rates(t, kind, task, &result, e) != 0)
+        return -1;
+    t->settings = train_settings(t, kind, task);
+    struct trainer_options options = train_trainer_options(t, kind->part);
+    if ((t->o.search.count == 0 || t->o.search.steps > 0) && trainer_run(t->model, &t->layout, &source, &options, t->run, &result, e) != 0)
         return -1;
     run_note(t->run, "%s: kept step %lld of %lld, validation nDCG@10 %.4f", kind->part, (long long)result.best_step,
              (long long)result.steps, result.best_metric);
     if (store(t, kind, task, e) != 0)
         return -1;
     checkpoint_remove(t->checkpoint);
+    train_rates_remove(t);
     return 0;
 }
 

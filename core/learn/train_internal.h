@@ -24,6 +24,7 @@ struct train {
     struct code_layout layout;    /* of the task model */
     struct t5 *model;
     char *checkpoint, *settings;
+    double rate_metric[RATES_MAX]; /* of o.search: the best validation of each; NaN: diverged */
 };
 
 /* Codes of a row of ids [positions]. */
@@ -52,6 +53,17 @@ struct task_kind {
     int (*put_files)(struct task *task, struct err *e);   /* further files of the bundle, or NULL */
 };
 extern const struct task_kind task_search, task_recommend;
+
+/* ---- train.c ---- */
+/* "name=value" lines, see checkpoint.h; of the options as they stand now. Caller frees. */
+char *train_settings(const struct train *t, const struct task_kind *kind, const struct task *task);
+struct trainer_options train_trainer_options(const struct train *t, const char *part);
+
+/* ---- train_rates.c ---- */
+/* Trains with each rate of o.search from the same start, prints a table, and leaves the best rate in o.lr; in the model its weights and in *best
+ * its result when trials are whole runs, else the start. A finished trial is not run again. */
+int train_rates(struct train *t, const struct task_kind *kind, struct task *task, struct trainer_result *best, struct err *e);
+void train_rates_remove(const struct train *t); /* the trials' checkpoints */
 
 /* ---- validation, shared: mean nDCG@10 of single targets by the beam alone (Recall@10 saturates on small corpora) ---- */
 struct validation {

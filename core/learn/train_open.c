@@ -41,6 +41,7 @@ static void fill_defaults(struct train_options *o)
     fill_i32(&o->pseudo_per_document, 15);
     fill_f64(&o->validation_share, 0.02);
     fill_f64(&o->checkpoint_s, 20);
+    optimiser_defaults(&o->adam);
     if (o->seed == 0)
         o->seed = 1;
 }
@@ -226,7 +227,7 @@ static int check_memory(const struct train *t, const struct t5_options *o, struc
     const struct t5_limits l = {.encoder_tokens = VALIDATION_ROWS * longest, .decoder_tokens = VALIDATION_ROWS, .rows = VALIDATION_ROWS,
                                 .beam_rows = rows, .positions = t->layout.positions};
     need_model(&model, o);
-    trainer_need(&work, &o->config, t->layout.positions, t->o.batch, longest);
+    trainer_need(&work, &o->config, t->layout.positions, trainer_rows(t->o.batch, t->o.micro_batch), longest);
     need_work(&work, &o->config, &l);
     need_beam(&work, &o->config, t->layout.positions, VALIDATION_ROWS, rows);
     need_tries(&work, t->layout.positions, t->ids.count);

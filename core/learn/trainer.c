@@ -1,6 +1,7 @@
 /* trainer.c: see trainer.h for the promise.
  *
- * A batch is cut into pieces of at most PIECE_TOKENS input tokens whose gradients add up: the activations of a piece stay in the
+ * A batch is cut into pieces of at most PIECE_TOKENS input tokens, and of micro_batch samples, whose gradients add up: every sample weighs the
+ * same however the batch is cut, only dropout's masks are drawn a piece. The activations of a piece stay in the
  * processor's cache, and the memory of a run is bounded whatever the batch. On a device a piece is DEVICE_TOKENS, as each costs its launches
  * and a pass over all gradients. The order of an epoch is a Fisher-Yates shuffle drawn from
  * (seed, epoch); it is never stored, a resumed run shuffles again. Label smoothing is drawn, not computed: with probability s a label is
@@ -125,12 +126,7 @@ static void one_step(struct trainer *t)
     struct state *s = &t->state;
     double loss = batch_gradients(t, s->step);
     s->step++;
-    struct t5_adamw a = {.lr = t5_schedule((float)t->o->lr, s->step, s->total, t->o->warmup_share),
-                         .beta1 = 0.9f,
-                         .beta2 = 0.999f,
-                         .eps = 1e-6f,
-                         .clip = 1.0f,
-                         .step = s->step};
+    const struct t5_adamw a = optimiser_step(&t->o->adam, t->o->lr, s->step, s->total);
     t5_adamw(t->model, &a, 0, t5_size(t->model));
     s->loss_sum += loss;
     s->loss_steps++;
@@ -299,14 +295,14 @@ static int32_t piece_tokens_of(const struct backend *be, int32_t longest)
     return longest > usual ? longest : usual;
 }
 
-static int32_t piece_rows_of(int32_t batch)
+int32_t trainer_rows(int32_t batch, int32_t micro_batch)
 {
-    return batch < PIECE_ROWS ? batch : PIECE_ROWS;
+    int32_t rows = micro_batch > 0 ? micro_batch : PIECE_ROWS;
+    return batch < rows ? batch : rows;
 }
 
-void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t batch, int32_t longest)
+void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t rows, int32_t longest)
 {
-    int32_t rows = piece_rows_of(batch);
     const struct t5_limits l = {.encoder_tokens = piece_tokens_of(n->be, longest), .decoder_tokens = rows * positions, .rows = rows,
                                 .train = true};
     need_work(n, c, &l);
@@ -320,7 +316,7 @@ static int begin(struct trainer *t, struct err *e)
         return err_set(e, ERR_DATA, "%s: %lld training samples; 1 to %d can be trained on", t->o->name,
                        (long long)source->samples, INT32_MAX);
     t->piece_tokens = piece_tokens_of(t->be, source->longest);
-    t->piece_rows = piece_rows_of(t->o->batch);
+    t->piece_rows = trainer_rows(t->o->batch, t->o->micro_batch);
     t->pass = seq2seq_init(t->model, &t->layout, t->piece_rows, t->piece_tokens, e);
     if (t->pass == NULL)
         return -1;

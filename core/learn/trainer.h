@@ -11,6 +11,7 @@
 #include "../model/bundle.h"
 #include "../model/need.h"
 #include "../model/t5.h"
+#include "optimiser.h"
 
 struct trainer_source {
     void *state;
@@ -28,16 +29,20 @@ struct trainer_options {
     const char *checkpoint; /* path of the checkpoint file; its folder exists */
     const char *settings;   /* what binds a checkpoint, see checkpoint.h */
     int32_t batch;
+    int32_t micro_batch;    /* samples a pass at most; 0 = PIECE_ROWS */
     int64_t steps;          /* total steps; 0 = by minutes, else by epochs */
     double minutes, epochs;
-    double lr, warmup_share, label_smoothing;
+    double lr, label_smoothing;
+    struct optimiser adam;  /* defaults filled in */
     int32_t validations, patience;
     uint64_t seed;
     double checkpoint_s;
 };
 
 /* What the trainer takes of the device besides the model. longest: input tokens of one sample at most. */
-void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t batch, int32_t longest);
+void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t rows, int32_t longest);
+/* Samples of one pass at most, for trainer_need. */
+int32_t trainer_rows(int32_t batch, int32_t micro_batch);
 
 struct trainer_result {
     int64_t steps;      /* done */

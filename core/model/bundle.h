@@ -9,6 +9,7 @@
  *   base.safetensors       an imported T5 without codes, base.json: the start of learn-ids              (part "base")
  *   ids.tsv                name TAB c1-c2-..-cT: the learned or imported documents, in corpus order     (part "ids")
  *   documents.jsonl        the documents behind ids.tsv, same order, one object a line {"id","title","text","attributes"}; absent for imported ids
+ *   PART.run.json          how a part was made: options, seed, program, data; learn/provenance.h  (PART: learn-ids, search, recommend)
  *   popular.tsv            item TAB count of the training histories, most frequent first                (with "recommend")
  *
  * Every file is checked against its SHA-256 before any parser sees it (SentencePiece can crash on a hostile model). Files are replaced whole;

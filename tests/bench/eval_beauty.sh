@@ -4,9 +4,8 @@ cd "$(dirname "$0")/../.."
 set -- "$1" "${2:?DATA is missing: make eval-beauty DATA=.../beauty}" beauty
 . tests/bench/eval_common.sh
 begin_report
-step learn learn-ids --data "$data" --model "$dir/bundle" --tokenizer "$data/../t5/spiece.model" --seed "$seed" --k 512 --temperature 16 \
-    --target-share 0.25 --warmup-epochs 1 --continuous-epochs 2 --joint-epochs 2
+step learn learn-ids --data "$data" --model "$dir/bundle" --tokenizer "$data/../t5/spiece.model" --seed "$seed" --recipe beauty-cpu
 step ids evaluate --task ids --model "$dir/bundle" --data "$data" --seed "$seed"
-step train train recommend --model "$dir/bundle" --data "$data" --seed "$seed" ${TRAIN:---epochs 24}
-step evaluate evaluate --task recommend --model "$dir/bundle" --data "$data" --beam 50 --with-history --seed "$seed"
+step train train recommend --model "$dir/bundle" --data "$data" --seed "$seed" --recipe beauty-cpu ${TRAIN:-}
+step evaluate evaluate --task recommend --model "$dir/bundle" --data "$data" --recipe beauty-cpu --with-history --seed "$seed"
 end_report

@@ -195,6 +195,91 @@ static void test_warmup_moves_reconstructor_only(void **state)
     setup_close(&s);
 }
 
+/* ---- a batch in passes ---- */
+
+static void gradient_of(struct setup *s, struct lm_work *w, float *grad, struct lm_losses *l)
+{
+    size_t bytes = (size_t)t5_size(s->model) * sizeof(float);
+    memset(t5_grad(s->model), 0, bytes);
+    lmindexer_step(s->model, w, &s->batch, l);
+    memcpy(grad, t5_grad(s->model), bytes);
+}
+
+/* A gradient is a sum over some hundred terms (tokens, candidates) through a chain of as long sums: another order moves it by at most 128 roundings of
+ * 2^-24 of its norm. */
+static void check_same(struct setup *s, const float *a, const float *b, const char *what)
+{
+    double norm = 0, apart = 0;
+    for (int64_t i = 0; i < t5_size(s->model); i++) {
+        norm += (double)a[i] * (double)a[i];
+        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    }
+    assert_true(norm > 0);
+    if (sqrt(apart) > 128 * 0x1p-24 * sqrt(norm))
+        fail_msg("%s: gradients are %.3g of their norm apart", what, sqrt(apart / norm));
+}
+
+static void check_passes(enum lm_stage stage, int32_t position, int32_t documents)
+{
+    struct setup s;
+    struct err e;
+    struct lm_losses whole, cut;
+    setup_open(&s, false);
+    s.batch.stage = stage;
+    s.batch.position = position;
+    s.batch.dropout = false;
+    const struct lm_limits l = {.documents = documents, .rows = 2 * documents, .batch = DOCUMENTS, .tokens = 26 * documents, .text_tokens = 12 * documents,
+                                .positions = 2, .codes = CODES, .train = true};
+    struct lm_work *w = lm_work_init(s.model, &l, &e);
+    float *a = xcalloc((size_t)t5_size(s.model), sizeof *a), *b = xcalloc((size_t)t5_size(s.model), sizeof *b);
+    assert_non_null(w);
+    gradient_of(&s, s.work, a, &whole);
+    gradient_of(&s, w, b, &cut);
+    check_same(&s, a, b, stage == LM_JOINT ? "joint" : stage == LM_WARMUP ? "warm-up" : "continuous");
+    assert_float_equal(cut.recon, whole.recon, 128 * 0x1p-24 * whole.recon);
+    assert_float_equal(cut.contrastive, whole.contrastive, 128 * 0x1p-24 * whole.contrastive);
+    assert_float_equal(cut.commitment, whole.commitment, 128 * 0x1p-24 * whole.commitment);
+    assert_float_equal(cut.total, whole.total, 128 * 0x1p-24 * whole.total);
+    assert_true(stage == LM_WARMUP || whole.contrastive > 0);
+    free(a);
+    free(b);
+    lm_work_free(w);
+    setup_close(&s);
+}
+
+static void test_passes_add_up_to_the_batch(void **state)
+{
+    (void)state;
+    for (int32_t documents = 1; documents < DOCUMENTS; documents++)
+        for (int32_t position = 0; position < 2; position++) {
+            check_passes(LM_CONTINUOUS, position, documents);
+            check_passes(LM_JOINT, position, documents);
+        }
+    check_passes(LM_WARMUP, 0, 2);
+}
+
+/* A stranger's codes in the reconstruction: the identity is what stands without them, another order makes another loss. */
+static void test_codes_of_strangers(void **state)
+{
+    (void)state;
+    struct setup s;
+    struct lm_losses own, same, other;
+    int32_t ids_of[DOCUMENTS] = {0, 1, 2, 3, 4};
+    setup_open(&s, false);
+    s.batch.stage = LM_JOINT;
+    s.batch.dropout = false;
+    lmindexer_step(s.model, s.work, &s.batch, &own);
+    s.batch.ids_of = ids_of;
+    lmindexer_step(s.model, s.work, &s.batch, &same);
+    assert_true(own.recon == same.recon);
+    for (int32_t i = 0; i < DOCUMENTS; i++)
+        ids_of[i] = (i + 1) % DOCUMENTS;
+    lmindexer_step(s.model, s.work, &s.batch, &other);
+    assert_true(fabs(own.recon - other.recon) > 1e-4);
+    assert_true(own.contrastive == other.contrastive);
+    setup_close(&s);
+}
+
 /* ---- k-means and statistics ---- */
 
 static void test_kmeans_finds_clusters(void **state)
@@ -308,8 +393,11 @@ static int learn(const char *out, struct watcher *w, const struct learn_options 
                               .joint_epochs = 1, .seed = 4, .limit = 120, .device = "cpu", .threads = 2, .checkpoint_s = 1000};
     const struct run run = {on_report, on_note, w, &w->stop};
     const struct tokenizer_options t = {.data = data, .output = tokenizer, .vocab = 400, .threads = 1};
-    if (change)
+    if (change) {
         o.lr = change->lr;
+        o.micro_batch = change->micro_batch;
+        o.search = change->search;
+    }
     int rc = file_exists(tokenizer) ? 0 : tokenizer_run(&t, NULL, e);
     rc = rc == 0 ? learn_run(&o, &run, e) : rc;
     free(data);
@@ -352,26 +440,97 @@ static void test_run_learns(void **state)
     assert_true(used >= 4);
 }
 
+/* Stopped at changing places, up to 6 * apart reports after each start: a pass over the corpus must fit, or it would never end. */
+static void learn_broken(const char *out, const struct learn_options *change, int64_t apart)
+{
+    struct err e = {0};
+    int rc = -1, stops = 0;
+    for (int64_t n = 1; rc != 0 && stops < 90; n = n % 5 + 2) {
+        struct watcher w = {.stop_at = apart * n};
+        rc = learn(out, &w, change, &e);
+        stops += rc != 0;
+        if (rc != 0 && e.code != ERR_INTERRUPTED)
+            fail_msg("%s", e.message);
+    }
+    assert_int_equal(rc, 0);
+    assert_true(stops >= 5);
+}
+
+static void same_bundles(const char *a, const char *b)
+{
+    char whole[65], broken[65];
+    digest_of(a, whole);
+    digest_of(b, broken);
+    assert_string_equal(whole, broken);
+}
+
+/* Rates are tried, one of them so high that nothing is learned; the best one is kept; in passes of 10 documents; killed or not, the same bytes. */
+static void search_rates(int64_t steps, const char *whole, const char *broken)
+{
+    const struct learn_options change = {.search = {.lr = {3e-3, 0.9, 1e-2}, .count = 3, .steps = steps}, .micro_batch = 10};
+    struct watcher w = {.stop_at = -1};
+    struct err e = {0};
+    double gain[3];
+    if (learn(whole, &w, &change, &e) != 0)
+        fail_msg("%s", e.message);
+    const char *line = strstr(w.notes, "rate 0.003: own codes tell");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, "rate 0.003: own codes tell %lf nats", &gain[0]), 1);
+    line = strstr(w.notes, "rate 0.9: own codes tell");
+    gain[1] = 0;
+    if (line) /* else it diverged */
+        assert_int_equal(sscanf(line, "rate 0.9: own codes tell %lf nats", &gain[1]), 1);
+    line = strstr(w.notes, "rate 0.01: own codes tell");
+    assert_non_null(line);
+    assert_int_equal(sscanf(line, "rate 0.01: own codes tell %lf nats", &gain[2]), 1);
+    assert_non_null(strstr(w.notes, "32 documents in passes of 10"));
+    assert_non_null(strstr(w.notes, gain[2] > gain[0] ? "rate 0.01: own codes tell" : "rate 0.003: own codes tell"));
+    line = strstr(w.notes, " (kept)");
+    assert_non_null(line);
+    while (line[-1] != '\n')
+        line--;
+    assert_true(atof(line + 5) == (gain[1] > gain[0] && gain[1] > gain[2] ? 0.9 : gain[2] > gain[0] ? 0.01 : 0.003));
+    learn_broken(broken, &change, 7);
+    same_bundles(whole, broken);
+}
+
+static void test_search_of_rates(void **state)
+{
+    (void)state;
+    search_rates(0, "rates", "rates-broken");
+}
+
+static void test_search_with_short_trials(void **state)
+{
+    (void)state;
+    search_rates(2, "short", "short-broken");
+}
+
+/* What the bundle keeps of the run. */
+static void test_run_is_kept(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct str out = {0};
+    char *path = path_join(folder, "rates");
+    assert_int_equal(runs_of_bundle(path, &out, &e), 0);
+    for (const char *const *part = (const char *const[]){"\"command\":\t\"learn-ids\"", "\"program\":\t\"" SEMINDEX_VERSION "\"", "\"seed\":\t4",
+                                                         "\"documents\":\t120", "\"micro_batch\":\t\"10\"", "\"adam_eps\":\t\"1e-06\"",
+                                                         "\"lr\":\t0.003", "\"lr\":\t0.9", NULL};
+         *part; part++)
+        if (!strstr(out.data, *part))
+            fail_msg("%s is not in %s", *part, out.data);
+    str_free(&out);
+    free(path);
+}
+
 /* Stopped again and again at changing places, a run ends with the bytes of an unbroken one. */
 static void test_resume_is_exact(void **state)
 {
     (void)state;
-    char whole[65], broken[65];
-    struct err e = {0};
-    int rc = -1, stops = 0;
-    for (int64_t n = 1; rc != 0 && stops < 60; n = n % 5 + 2) {
-        struct watcher w = {.stop_at = n};
-        rc = learn("broken", &w, NULL, &e);
-        if (rc < 0) {
-            assert_int_equal(e.code, ERR_INTERRUPTED);
-            stops++;
-        }
-    }
-    assert_int_equal(rc, 0);
-    assert_true(stops >= 5);
-    digest_of("whole", whole);
-    digest_of("broken", broken);
-    assert_string_equal(whole, broken);
+    const struct learn_options change = {.lr = 3e-3};
+    learn_broken("broken", &change, 1);
+    same_bundles("whole", "broken");
 }
 
 static void test_checkpoint_damaged_or_foreign(void **state)
@@ -419,11 +578,16 @@ int main(void)
         cmocka_unit_test(test_gradients_gated),
         cmocka_unit_test(test_freeze_and_seed),
         cmocka_unit_test(test_warmup_moves_reconstructor_only),
+        cmocka_unit_test(test_passes_add_up_to_the_batch),
+        cmocka_unit_test(test_codes_of_strangers),
         cmocka_unit_test(test_kmeans_finds_clusters),
         cmocka_unit_test(test_kmeans_bad_and_degenerate),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_run_learns),
         cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_search_of_rates),
+        cmocka_unit_test(test_search_with_short_trials),
+        cmocka_unit_test(test_run_is_kept),
         cmocka_unit_test(test_checkpoint_damaged_or_foreign),
         cmocka_unit_test(test_bad_options),
     };

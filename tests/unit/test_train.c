@@ -133,6 +133,10 @@ struct watch { /* listens to a run: losses, and a wish to stop after some steps 
     volatile sig_atomic_t stop;
     double minutes;
     int64_t total; /* heard */
+    int32_t micro_batch;
+    double dropout; /* 0: 0.05 */
+    struct rate_search search;
+    char notes[8192];
 };
 
 static void listen(void *state, const struct progress *p)
@@ -146,13 +150,21 @@ static void listen(void *state, const struct progress *p)
         w->stop = 1;
 }
 
+static void take_note(void *state, const char *line)
+{
+    struct watch *w = state;
+    size_t n = strlen(w->notes);
+    snprintf(w->notes + n, sizeof w->notes - n, "%s\n", line);
+}
+
 static int train(const char *bundle, enum train_task task, int64_t steps, struct watch *w, struct err *e)
 {
     char *path = in_folder(bundle);
     struct train_options o = {.task = task, .model = path, .data = folder, .start = task == TRAIN_RECOMMEND ? START_RANDOM : START_INDEXER, .d_model = WIDTH, .d_kv = 8,
                               .encoder_layers = 1, .decoder_layers = 1, .batch = 32, .steps = steps, .minutes = w->minutes, .lr = 5e-3, .validations = 3,
-                              .patience = 100, .seed = 7, .threads = 2, .checkpoint_s = 1000, .dropout = 0.05};
-    struct run run = {.report = listen, .state = w, .stop = &w->stop};
+                              .patience = 100, .seed = 7, .threads = 2, .checkpoint_s = 1000, .dropout = w->dropout < 0 ? -1 : 0.05,
+                              .micro_batch = w->micro_batch, .search = w->search};
+    struct run run = {.report = listen, .note = take_note, .state = w, .stop = &w->stop};
     int rc = train_run(&o, &run, e);
     free(path);
     return rc;
@@ -254,6 +266,78 @@ static void test_recommend_resumes(void **state)
 {
     (void)state;
     resumes_alike(TRAIN_RECOMMEND, "recommend.safetensors");
+}
+
+/* However a batch is cut, its gradient is the same up to the order of sums: so are the losses of the steps that follow. */
+static void test_passes_add_up_to_the_batch(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct watch whole = {.dropout = -1}, ones = {.dropout = -1, .micro_batch = 1}, sevens = {.dropout = -1, .micro_batch = 7};
+    struct watch *all[] = {&whole, &ones, &sevens};
+    for (int i = 0; i < 3; i++) {
+        make_bundle("cut");
+        if (train("cut", TRAIN_SEARCH, 6, all[i], &e) != 0)
+            fail_msg("%s", e.message);
+        assert_float_equal(all[i]->first, whole.first, 1e-6 * whole.first); /* the same weights: some roundings of 2^-24 */
+        assert_float_equal(all[i]->last, whole.last, 1e-4 * whole.last);    /* six steps of Adam later */
+    }
+    assert_true(whole.last < whole.first);
+}
+
+static struct watch searching(int64_t stop_after, int64_t steps)
+{
+    return (struct watch){.stop_after = stop_after, .search = {.lr = {1e-4, 5e-3, 1e-3}, .count = 3, .steps = steps}};
+}
+
+/* Three rates; stopped in the first, the second and the last trial it ends with the bytes of an unbroken search, whose winner is a run of its own. */
+static void search_rates(int64_t steps)
+{
+    struct err e = {0};
+    struct watch unbroken = searching(0, steps), alone = {0};
+    char a[65], b[65];
+    make_bundle("rates");
+    if (train("rates", TRAIN_RECOMMEND, 40, &unbroken, &e) != 0)
+        fail_msg("%s", e.message);
+    assert_non_null(strstr(unbroken.notes, "recommend: rate 0.0001: validation nDCG@10"));
+    assert_non_null(strstr(unbroken.notes, "recommend: rate 0.001: validation nDCG@10"));
+    const char *kept = strstr(unbroken.notes, "(kept)");
+    assert_non_null(kept);
+    while (kept[-1] != '\n')
+        kept--;
+    assert_memory_equal(kept, "recommend: rate 0.005: ", 23);
+    make_bundle("rates-broken");
+    static const int64_t stops[] = {3, 9, 17, 2, 30, 35, 1, 38};
+    int rc = -1, stopped = 0;
+    for (int i = 0; i < 9 && rc != 0; i++) {
+        struct watch w = searching(i < 8 ? stops[i] : 0, steps);
+        rc = train("rates-broken", TRAIN_RECOMMEND, 40, &w, &e);
+        stopped += rc != 0 && e.code == ERR_INTERRUPTED;
+    }
+    assert_int_equal(rc, 0);
+    assert_true(stopped >= 3);
+    digest_of("rates", "recommend.safetensors", a);
+    digest_of("rates-broken", "recommend.safetensors", b);
+    assert_string_equal(a, b);
+    digest_of("rates", "recommend.run.json", a);
+    make_bundle("alone"); /* train() gives 5e-3 */
+    if (train("alone", TRAIN_RECOMMEND, 40, &alone, &e) != 0)
+        fail_msg("%s", e.message);
+    digest_of("rates", "recommend.safetensors", a);
+    digest_of("alone", "recommend.safetensors", b);
+    assert_string_equal(a, b);
+}
+
+static void test_search_of_rates(void **state)
+{
+    (void)state;
+    search_rates(0);
+}
+
+static void test_search_with_short_trials(void **state)
+{
+    (void)state;
+    search_rates(10);
 }
 
 /* The steps that are timed to find out how many fit are taken back: as many steps by number give the same bytes. */
@@ -392,6 +476,9 @@ int main(void)
         cmocka_unit_test(test_recommend_learns_and_is_measured),
         cmocka_unit_test(test_search_resumes),
         cmocka_unit_test(test_recommend_resumes),
+        cmocka_unit_test(test_passes_add_up_to_the_batch),
+        cmocka_unit_test(test_search_of_rates),
+        cmocka_unit_test(test_search_with_short_trials),
         cmocka_unit_test(test_minutes_leave_no_trace),
         cmocka_unit_test(test_other_settings_are_refused),
     };
