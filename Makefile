@@ -218,7 +218,7 @@ eval-cranfield: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../cranf
 eval-beauty: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../beauty (up to 2 hours)
 	@tests/bench/eval_beauty.sh $(BUILD)/semindex $(DATA)
 
-eval-cold: $(BUILD)/semindex ## a tenth of DATA (.../cranfield or .../beauty) indexed after training: is it found? (up to 20 minutes)
+eval-cold: $(BUILD)/semindex ## a tenth of DATA (.../cranfield or .../beauty) indexed after training: is it found? (up to 15 minutes on one thread)
 	@tests/bench/cold_start.sh $(BUILD)/semindex $(DATA)
 
 fuzz: ## fuzz each target for SECONDS (60)

@@ -7,12 +7,12 @@ set -- "$1" "${2:?DATA is missing: make eval-cold DATA=.../cranfield or .../beau
 . tests/bench/eval_common.sh
 case $name in
 cold-cranfield)
-    task=search beam=100 epochs=16
+    task=search beam=100 epochs=40
     learning="--k 128 --batch 32 --lr 2e-3 --dropout 0 --hints 0,0 --weight-contrastive 0 --weight-commitment 0.2 --max-tokens 64
-        --target-share 0.5 --continuous-epochs 12 --joint-epochs 4"
+        --target-share 0.5 --continuous-epochs 20 --joint-epochs 6"
     ;;
 cold-beauty)
-    task=recommend beam=50 epochs=8
+    task=recommend beam=50 epochs=24
     learning="--k 512 --temperature 16 --target-share 0.1 --max-tokens 64 --warmup-epochs 0.5 --continuous-epochs 0.7 --joint-epochs 0.7"
     ;;
 *)
