@@ -1,20 +1,13 @@
 #!/bin/sh
 # cold_start.sh PROGRAM DATA: how documents are found that came after training: a tenth of the corpus takes no part in learning IDs nor in training,
 # is then indexed as POST /index does it, and its Recall@10 is set beside that of the documents that took part. DATA: .../cranfield (search) or
-# .../beauty (recommendation). The settings are those of eval_*.sh with fewer epochs.
+# .../beauty (recommendation). The recipes are those of eval_*.sh; IDs are learned for fewer epochs.
 cd "$(dirname "$0")/../.."
 set -- "$1" "${2:?DATA is missing: make eval-cold DATA=.../cranfield or .../beauty}" "cold-$(basename "${2%/}")"
 . tests/bench/eval_common.sh
 case $name in
-cold-cranfield)
-    task=search beam=100 epochs=40
-    learning="--k 128 --batch 32 --lr 2e-3 --dropout 0 --hints 0,0 --weight-contrastive 0 --weight-commitment 0.2 --max-tokens 64
-        --target-share 0.5 --continuous-epochs 20 --joint-epochs 6"
-    ;;
-cold-beauty)
-    task=recommend beam=50 epochs=24
-    learning="--k 512 --temperature 16 --target-share 0.1 --max-tokens 64 --warmup-epochs 0.5 --continuous-epochs 0.7 --joint-epochs 0.7"
-    ;;
+cold-cranfield) task=search recipe=cranfield-cpu shorter="--continuous-epochs 20 --joint-epochs 6" ;;
+cold-beauty) task=recommend recipe=beauty-cpu shorter="--target-share 0.1 --max-tokens 64 --warmup-epochs 0.5 --continuous-epochs 0.7 --joint-epochs 0.7" ;;
 *)
     echo "$data: settings are known for folders named cranfield and beauty" >&2
     exit 64
@@ -22,8 +15,8 @@ cold-beauty)
 esac
 begin_report
 # shellcheck disable=SC2086
-step learn learn-ids --data "$data" --model "$dir/bundle" --tokenizer "$data/../t5/spiece.model" --seed "$seed" --hold-out 0.1 $learning
+step learn learn-ids --data "$data" --model "$dir/bundle" --tokenizer "$data/../t5/spiece.model" --seed "$seed" --recipe $recipe --hold-out 0.1 $shorter
 # shellcheck disable=SC2086
-step train train $task --model "$dir/bundle" --data "$data" --seed "$seed" ${TRAIN:---epochs $epochs}
-step evaluate evaluate --cold-start --task $task --model "$dir/bundle" --data "$data" --beam $beam --intervals --seed "$seed"
+step train train $task --model "$dir/bundle" --data "$data" --seed "$seed" --recipe $recipe ${TRAIN:-}
+step evaluate evaluate --cold-start --task $task --model "$dir/bundle" --data "$data" --recipe $recipe --intervals --seed "$seed"
 end_report
