@@ -10,7 +10,8 @@
  *   20 u D_k           what was learned until then is off by what gradients are off, 20 u (parity's "grad"); D_k is the largest distance of
  *                      the cpu's loss from its first one up to step k
  *
- * The warm-up stage trains the reconstructor alone, the continuous one T5, hints and contrast, the joint one codes, codebooks and commitment. */
+ * The warm-up stage trains the reconstructor alone, the continuous one T5, hints and contrast, the joint one codes, codebooks and commitment; the
+ * last two also with each batch cut into passes. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,14 +40,15 @@ struct drawn {
     uint64_t keys[DOCUMENTS];
 };
 
-static struct learner learner_open(const struct backend *be)
+/* pass: documents of one pass of a batch. */
+static struct learner learner_open(const struct backend *be, int32_t pass)
 {
     const struct t5_config c = {.vocab = VOCAB, .codes = POSITIONS * CODES, .d_model = 32, .d_kv = 8, .d_ff = 48, .heads = 4,
                                 .encoder_layers = 2, .decoder_layers = 1, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .dropout = 0.1f,
                                 .scale_output = true};
     struct t5_extra extra[9 + LM_POSITIONS_MAX];
     const struct t5_options o = {.config = c, .train = true, .extra = extra, .extra_count = lmindexer_extras(&c, POSITIONS, CODES, extra)};
-    const struct lm_limits l = {.documents = DOCUMENTS, .rows = ROWS, .tokens = ROWS * LONGEST, .text_tokens = DOCUMENTS * LONGEST,
+    const struct lm_limits l = {.documents = pass, .rows = 2 * pass, .batch = DOCUMENTS, .tokens = 2 * pass * LONGEST, .text_tokens = pass * LONGEST,
                                 .positions = POSITIONS, .codes = CODES, .train = true};
     struct err e = {0};
     struct learner s = {.model = t5_init(be, &o, &e)};
@@ -100,7 +102,7 @@ static struct lm_losses train_step(struct learner *s, enum lm_stage stage, int64
     struct lm_losses losses;
     fill_rows(&r, step);
     const struct lm_batch b = {.stage = stage, .position = stage == LM_JOINT ? 1 : 0, .documents = DOCUMENTS,
-                               .rows = {stage == LM_WARMUP ? DOCUMENTS : ROWS, r.tokens, r.offsets}, .prefix = r.prefix, .keys = r.keys,
+                               .rows = {stage == LM_WARMUP ? DOCUMENTS : ROWS - 1, r.tokens, r.offsets}, .prefix = r.prefix, .keys = r.keys,
                                .hint_ratio = 0.3, .second_view = stage == LM_WARMUP ? NULL : r.second, .negatives = r.negatives,
                                .negative_offsets = r.negative_offsets, .target_share = 0.8, .seed = 100 + (uint64_t)step, .dropout = true,
                                .contrastive_temperature = 2, .weight_recon = 1, .weight_contrastive = 0.5, .weight_commitment = 0.5};
@@ -117,9 +119,9 @@ static double bound_of(double loss, double learned)
 }
 
 /* Both learn one stage; the loss of every step within its bound, and falling. */
-static void check_stage(enum lm_stage stage, const char *name)
+static void check_stage(enum lm_stage stage, int32_t pass, const char *name)
 {
-    struct learner a = learner_open(reference), b = learner_open(device);
+    struct learner a = learner_open(reference, pass), b = learner_open(device, pass);
     double first = 0, learned = 0, worst = 0, worst_error = 0, ends[2] = {0};
     for (int64_t k = 0; k < STEPS; k++) {
         struct lm_losses want = train_step(&a, stage, k), got = train_step(&b, stage, k);
@@ -148,19 +150,27 @@ static void check_stage(enum lm_stage stage, const char *name)
 static void test_warmup(void **state)
 {
     (void)state;
-    check_stage(LM_WARMUP, "warm-up");
+    check_stage(LM_WARMUP, DOCUMENTS, "warm-up");
 }
 
 static void test_continuous(void **state)
 {
     (void)state;
-    check_stage(LM_CONTINUOUS, "continuous");
+    check_stage(LM_CONTINUOUS, DOCUMENTS, "continuous");
 }
 
 static void test_joint(void **state)
 {
     (void)state;
-    check_stage(LM_JOINT, "joint");
+    check_stage(LM_JOINT, DOCUMENTS, "joint");
+}
+
+/* Batches in passes of three documents: the contrastive loss's gradient lies beside them on the device. */
+static void test_passes(void **state)
+{
+    (void)state;
+    check_stage(LM_CONTINUOUS, 3, "continuous, in passes");
+    check_stage(LM_JOINT, 3, "joint, in passes");
 }
 
 int main(int argc, char **argv)
@@ -182,6 +192,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", why);
         return 69;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_warmup), cmocka_unit_test(test_continuous), cmocka_unit_test(test_joint)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_warmup), cmocka_unit_test(test_continuous), cmocka_unit_test(test_joint),
+                                       cmocka_unit_test(test_passes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -397,6 +397,7 @@ static int learn(const char *out, struct watcher *w, const struct learn_options 
         o.lr = change->lr;
         o.micro_batch = change->micro_batch;
         o.search = change->search;
+        o.weight_recon = change->weight_recon;
     }
     int rc = file_exists(tokenizer) ? 0 : tokenizer_run(&t, NULL, e);
     rc = rc == 0 ? learn_run(&o, &run, e) : rc;
@@ -506,6 +507,23 @@ static void test_search_with_short_trials(void **state)
     search_rates(2, "short", "short-broken");
 }
 
+/* A loss that is no number ends a trial, not the search; that is remembered. */
+static void test_search_diverges(void **state)
+{
+    (void)state;
+    const struct learn_options change = {.search = {.lr = {3e-3, 1e-2}, .count = 2}, .weight_recon = 1e39};
+    struct watcher first = {.stop_at = -1}, again = {.stop_at = -1};
+    struct err e = {0};
+    assert_int_equal(learn("nothing", &first, &change, &e), -1);
+    assert_int_equal(e.code, ERR_DATA);
+    assert_string_equal(e.message, "every rate of the search diverged; give lower ones");
+    assert_non_null(strstr(first.notes, "rate 0.003: diverged"));
+    assert_non_null(strstr(first.notes, "rate 0.01: diverged"));
+    assert_int_equal(learn("nothing", &again, &change, &e), -1);
+    assert_string_equal(e.message, "every rate of the search diverged; give lower ones");
+    assert_int_equal(again.reports, 0);
+}
+
 /* What the bundle keeps of the run. */
 static void test_run_is_kept(void **state)
 {
@@ -587,6 +605,7 @@ int main(void)
         cmocka_unit_test(test_resume_is_exact),
         cmocka_unit_test(test_search_of_rates),
         cmocka_unit_test(test_search_with_short_trials),
+        cmocka_unit_test(test_search_diverges),
         cmocka_unit_test(test_run_is_kept),
         cmocka_unit_test(test_checkpoint_damaged_or_foreign),
         cmocka_unit_test(test_bad_options),

@@ -340,6 +340,23 @@ static void test_search_with_short_trials(void **state)
     search_rates(10);
 }
 
+/* A rate that leaves no number in the model loses, and is said to have diverged. */
+static void test_a_rate_diverges(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct watch w = {.search = {.lr = {1e38, 5e-3}, .count = 2}};
+    make_bundle("far");
+    if (train("far", TRAIN_RECOMMEND, 12, &w, &e) != 0)
+        fail_msg("%s", e.message);
+    assert_non_null(strstr(w.notes, "recommend: rate 1e+38: diverged"));
+    assert_non_null(strstr(w.notes, "recommend: rate 0.005: validation nDCG@10"));
+    struct watch all = {.search = {.lr = {1e38, 3e38}, .count = 2}};
+    make_bundle("far");
+    assert_int_equal(train("far", TRAIN_RECOMMEND, 12, &all, &e), -1);
+    assert_string_equal(e.message, "recommend: every rate of the search diverged; give lower ones");
+}
+
 /* The steps that are timed to find out how many fit are taken back: as many steps by number give the same bytes. */
 static void test_minutes_leave_no_trace(void **state)
 {
@@ -479,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_passes_add_up_to_the_batch),
         cmocka_unit_test(test_search_of_rates),
         cmocka_unit_test(test_search_with_short_trials),
+        cmocka_unit_test(test_a_rate_diverges),
         cmocka_unit_test(test_minutes_leave_no_trace),
         cmocka_unit_test(test_other_settings_are_refused),
     };
