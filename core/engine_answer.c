@@ -100,7 +100,7 @@ static int hybrid_list(struct answer *a, const struct ranking *generative, struc
     int64_t *numbers = arena_alloc(arena, ((size_t)room + 1) * sizeof *numbers);
     for (int32_t i = 0; i < room; i++)
         numbers[i] = i < first.count ? first.hit[i].number : lexical[i - first.count].number;
-    const struct fuse_list lists[] = {{numbers, first.count, 1}, {numbers + first.count, words, 1}};
+    const struct fuse_list lists[] = {{numbers, first.count, a->g->task[a->q->task].beam_weight}, {numbers + first.count, words, 1}};
     struct fuse_hit *hits = arena_alloc(arena, ((size_t)room + 1) * sizeof *hits);
     int32_t n = fuse_reciprocal(lists, 2, hits, room);
     if (a->gen->ids->fresh)

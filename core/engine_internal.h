@@ -37,6 +37,7 @@ struct task_model {
     int32_t beam_rows;  /* beams of one batch together */
     struct history_rule history;
     bool from_indexer; /* its weights started from the indexer's */
+    double beam_weight; /* of its beam in hybrid rankings */
 };
 
 struct indexer {

@@ -61,6 +61,7 @@ static int open_task(struct engine *g, enum engine_task task, struct err *e)
     model_settings_read(&s, settings);
     free(settings);
     t->from_indexer = s.from_indexer;
+    t->beam_weight = s.beam_weight;
     t->history = (struct history_rule){.text = s.texts, .max_items = within(s.max_history, g->options.max_history)};
     if (task == TASK_SEARCH)
         t->max_tokens = within(s.max_tokens, g->options.max_query_tokens);

@@ -35,7 +35,7 @@ struct cold {
 static int open_engine(struct cold *c, struct err *e)
 {
     const struct evaluate_options *o = &c->v->o;
-    c->folder = evaluate_folder(e);
+    c->folder = file_temporary_folder("semindex-evaluate", e);
     if (c->folder == NULL)
         return -1;
     char *catalog = path_join(c->folder, "catalog.sqlite");

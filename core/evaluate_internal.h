@@ -6,6 +6,7 @@
 #include "data/corpus.h"
 #include "data/metrics.h"
 #include "data/trec_run.h"
+#include "lexical.h"
 #include "model/bundle.h"
 #include "model/t5.h"
 #include "retrieve/ranker.h"
@@ -115,6 +116,7 @@ struct evaluate_model {
     struct ranker *ranker;
     int32_t max_tokens, max_history;
     bool texts; /* recommend: histories as texts */
+    double beam_weight; /* of the beam in hybrid rankings */
     int64_t free_ids, known[POSITIONS_MAX]; /* IDs of the unconstrained beam; those whose first t + 1 codes some document has */
 };
 enum { EVALUATE_BATCH = 64 }; /* rows of a ranker's batch */
@@ -124,14 +126,5 @@ void evaluate_model_close(struct evaluate_model *m);
 const struct beam *evaluate_model_rank(const struct evaluate *v, struct evaluate_model *m, const struct t5_batch *b);
 void evaluate_model_facts(struct evaluate *v, const struct evaluate_model *m, const char *part); /* of the unconstrained beam, if there was one */
 int evaluate_tokenizer_open(struct evaluate *v, struct err *e);
-
-/* ---- evaluate_lexical.c: BM25 over the corpus by the store's own text index, in a temporary catalogue ---- */
-/* A new folder under TMPDIR, or NULL; the caller removes it and frees the name. */
-char *evaluate_folder(struct err *e);
-struct lexical;
-struct lexical *lexical_open(const struct evaluate *v, struct err *e);
-void lexical_close(struct lexical *l);
-/* Best `limit` documents of the corpus; returns their number or -1. */
-int32_t lexical_rank(struct lexical *l, const char *query, int32_t limit, int32_t *documents, double *scores, struct err *e);
 
 #endif

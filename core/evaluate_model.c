@@ -2,26 +2,20 @@
 #include "evaluate_internal.h"
 
 #include "model/model_file.h"
+#include "model/model_settings.h"
 #include "model/need.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int32_t setting(const cJSON *settings, const char *name, int32_t otherwise)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(settings, name);
-    return cJSON_IsNumber(item) && item->valuedouble >= 1 && item->valuedouble <= 1 << 20 ? item->valueint : otherwise;
-}
-
 static void read_settings(struct evaluate_model *m, const char *text)
 {
-    cJSON *settings = text != NULL ? cJSON_Parse(text) : NULL;
-    const cJSON *input = cJSON_GetObjectItemCaseSensitive(settings, "input");
-    m->max_tokens = setting(settings, "max_tokens", 512);
-    m->max_history = setting(settings, "max_history", 20);
-    m->texts = cJSON_IsString(input) && strcmp(input->valuestring, "texts") == 0;
-    cJSON_Delete(settings);
+    struct model_settings s;
+    model_settings_read(&s, text);
+    m->max_tokens = s.max_tokens ? s.max_tokens : 512;
+    m->max_history = s.max_history ? s.max_history : 20;
+    m->texts = s.texts;
+    m->beam_weight = s.beam_weight;
 }
 
 static int check_memory(const struct evaluate *v, const char *part, struct err *e)

@@ -1,7 +1,7 @@
 /* evaluate_recommend.c: leave-one-out: the last item of every history is to be found from those before it, among all items.
  *
- * Rankings: random, popularity, item neighbours, BM25 with the newest item's title as the query, the beam alone, and beam and BM25 by
- * reciprocal ranks. Each gives the rank of the one target, so only ranks are kept. Items of the history are left out of the ranking (no
+ * Rankings: random, popularity, item neighbours, BM25 with the newest item's title as the query, the beam alone, and hybrid: beam and
+ * neighbours by reciprocal ranks, the beam's weight being the one that training chose on the validation items (history items are left out of both). Each gives the rank of the one target, so only ranks are kept. Items of the history are left out of the ranking (no
  * target is among them in 5-core data; where one is, it stays); with_history prints a second table with them left in. */
 #include "evaluate_internal.h"
 
@@ -150,17 +150,21 @@ static const struct beam *rank_batch(struct recommend_run *s, int32_t from, int3
     return evaluate_model_rank(s->v, &s->model, &(struct t5_batch){n, s->tokens, offsets});
 }
 
-static void add_hybrid(struct recommend_run *s, const struct past *p, int32_t beams, int32_t lexicals)
+/* Beam and neighbours by reciprocal ranks, as the daemon fuses them. */
+static void add_hybrid(struct recommend_run *s, const struct past *p, int32_t beams)
 {
-    int64_t *lists = xcalloc((size_t)(beams + lexicals) + 1, sizeof *lists);
-    struct fuse_hit *fused = xcalloc((size_t)(beams + lexicals) + 1, sizeof *fused);
+    struct neighbours_hit near[EVALUATE_DEEPEST];
+    struct fuse_hit *fused = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *fused);
+    int64_t *lists = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *lists);
+    int32_t *order = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *order), mine = 0;
+    int32_t others = neighbours_best(s->neighbours, p->items, p->count, near, EVALUATE_DEEPEST);
     for (int32_t i = 0; i < beams; i++)
-        lists[i] = s->beam_list[i];
-    for (int32_t i = 0; i < lexicals; i++)
-        lists[beams + i] = s->list[i];
-    const struct fuse_list two[] = {{lists, beams, 1}, {lists + beams, lexicals, 1}};
-    int32_t n = fuse_reciprocal(two, 2, fused, beams + lexicals);
-    int32_t *order = xcalloc((size_t)n + 1, sizeof *order);
+        if (!is_past(p, s->beam_list[i]))
+            lists[mine++] = s->beam_list[i];
+    for (int32_t i = 0; i < others; i++)
+        lists[mine + i] = near[i].item;
+    const struct fuse_list two[] = {{lists, mine, s->model.beam_weight}, {lists + mine, others, 1}};
+    int32_t n = fuse_reciprocal(two, 2, fused, mine + others);
     for (int32_t i = 0; i < n; i++)
         order[i] = (int32_t)fused[i].document;
     add_list(s, HYBRID, p, order, n);
@@ -169,7 +173,7 @@ static void add_hybrid(struct recommend_run *s, const struct past *p, int32_t be
     free(fused);
 }
 
-static void judge_beam(struct recommend_run *s, const struct past *p, const struct beam *beam, int32_t request, int32_t lexicals)
+static void judge_beam(struct recommend_run *s, const struct past *p, const struct beam *beam, int32_t request)
 {
     int32_t found, n = 0;
     const struct beam_hit *hits = beam_hits(beam, request, &found);
@@ -177,7 +181,7 @@ static void judge_beam(struct recommend_run *s, const struct past *p, const stru
         if (s->v->document[hits[i].document] >= 0)
             s->beam_list[n++] = s->v->document[hits[i].document];
     add_list(s, GENERATIVE, p, s->beam_list, n);
-    add_hybrid(s, p, n, lexicals);
+    add_hybrid(s, p, n);
 }
 
 static int judge_all(struct recommend_run *s, struct err *e)
@@ -193,7 +197,7 @@ static int judge_all(struct recommend_run *s, struct err *e)
                 return -1;
             add_list(s, LEXICAL, &p, s->list, lexicals);
             if (beam != NULL)
-                judge_beam(s, &p, beam, i, lexicals);
+                judge_beam(s, &p, beam, i);
         }
         run_report(s->v->run, "recommend", from + n, s->count, "histories", NAN);
         if (run_stopping(s->v->run))
@@ -210,6 +214,8 @@ static void add_rows(struct recommend_run *s, bool model)
         struct evaluate_table *t = evaluate_table_add(s->v, "recommend", with ? "last item of each history, history items left in"
                                                                               : "last item of each history, history items left out");
         for (int32_t i = 0; i < (model ? RANKINGS : GENERATIVE); i++) {
+            if (with && i == HYBRID)
+                continue; /* it never names what a history has */
             int32_t reach = i == GENERATIVE ? s->v->o.beam : i == LEXICAL ? s->v->o.limit : EVALUATE_DEEPEST;
             s->row[with][i] = evaluate_row_add(t, ranking_names[i], reach);
         }
@@ -279,7 +285,7 @@ int evaluate_recommend(struct evaluate *v, struct err *e)
     s.scores = xcalloc((size_t)v->corpus.count, sizeof *s.scores);
     s.list = xcalloc((size_t)v->o.limit, sizeof *s.list);
     s.list_scores = xcalloc((size_t)v->o.limit, sizeof *s.list_scores);
-    s.lexical = lexical_open(v, e);
+    s.lexical = lexical_open(&v->corpus, v->run, e);
     int rc = s.lexical == NULL ? -1 : 0;
     if (rc == 0 && model)
         rc = open_model(&s, e);

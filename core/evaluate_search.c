@@ -97,7 +97,7 @@ static void judge_hybrid(struct search_run *s, int32_t beams, int32_t lexicals, 
         lists[i] = s->documents[i];
     for (int32_t i = 0; i < lexicals; i++)
         lists[beams + i] = s->lexicals[i];
-    const struct fuse_list two[] = {{lists, beams, 1}, {lists + beams, lexicals, 1}};
+    const struct fuse_list two[] = {{lists, beams, s->model.beam_weight}, {lists + beams, lexicals, 1}};
     int32_t n = fuse_reciprocal(two, 2, fused, s->v->o.limit);
     for (int32_t i = 0; i < n; i++) {
         s->documents[i] = (int32_t)fused[i].document;
@@ -184,7 +184,7 @@ static int open_all(struct search_run *s, struct err *e)
     }
     if (evaluate_runs_open(&s->runs, v, t, e) != 0 || evaluate_runs_read(&s->runs, v, t, e) != 0)
         return -1;
-    s->lexical = lexical_open(v, e);
+    s->lexical = lexical_open(&v->corpus, v->run, e);
     return s->lexical == NULL ? -1 : model ? open_model(s, e) : 0;
 }
 

@@ -256,3 +256,15 @@ int file_remove_tree(const char *path, struct err *e)
 {
     return remove_at(AT_FDCWD, path, path, e);
 }
+
+char *file_temporary_folder(const char *stem, struct err *e)
+{
+    const char *base = getenv("TMPDIR");
+    char *folder = xprintf("%s/%s-XXXXXX", base && *base ? base : "/tmp", stem);
+    if (mkdtemp(folder) != NULL)
+        return folder;
+    int number = errno;
+    err_set(e, err_from_errno(number), "%s: cannot make a temporary folder: %s", folder, strerror(number));
+    free(folder);
+    return NULL;
+}

@@ -38,4 +38,7 @@ void lines_close(struct lines *l);
 int lock_acquire(const char *path, int *fd, struct err *e);
 void lock_release(int fd);
 
+/* Makes a folder of its own under TMPDIR, named STEM-XXXXXX; the caller frees the path and removes the folder (file_remove_tree). NULL with a reason. */
+char *file_temporary_folder(const char *stem, struct err *e);
+
 #endif

@@ -158,6 +158,156 @@ const int32_t *neighbours_popularity(const struct neighbours *n)
     return n->popularity;
 }
 
+static int by_item(const void *x, const void *y)
+{
+    const struct neighbours_hit *a = x, *b = y;
+    return (a->item > b->item) - (a->item < b->item);
+}
+
+static int by_score(const void *x, const void *y)
+{
+    const struct neighbours_hit *a = x, *b = y;
+    return a->score != b->score ? (a->score < b->score ? 1 : -1) : by_item(x, y);
+}
+
+static bool knows(const struct neighbours *n, int32_t item)
+{
+    return item >= 0 && item < n->count;
+}
+
+static bool holds(const int32_t *items, int32_t length, int32_t item)
+{
+    for (int32_t i = 0; i < length; i++)
+        if (items[i] == item)
+            return true;
+    return false;
+}
+
+/* All pairs of the history, newest first, so that sums of one item are made in the order of neighbours_score. */
+static struct neighbours_hit *pairs_of(const struct neighbours *n, const int32_t *history, int32_t length, int64_t *count)
+{
+    int64_t room = 0, at = 0;
+    double weight = 1;
+    for (int32_t i = 0; i < length; i++)
+        room += knows(n, history[i]) ? n->row[history[i] + 1] - n->row[history[i]] : 0;
+    struct neighbours_hit *all = xmalloc(((size_t)room + 1) * sizeof *all);
+    for (int32_t i = length - 1; i >= 0; i--, weight *= n->decay)
+        for (int64_t k = knows(n, history[i]) ? n->row[history[i]] : 1, end = knows(n, history[i]) ? n->row[history[i] + 1] : 0; k < end; k++)
+            all[at++] = (struct neighbours_hit){n->other[k], weight * (double)n->similarity[k]};
+    *count = at;
+    return all;
+}
+
+int32_t neighbours_best(const struct neighbours *n, const int32_t *history, int32_t length, struct neighbours_hit *out, int32_t most)
+{
+    int64_t pairs, items = 0;
+    struct neighbours_hit *all = pairs_of(n, history, length, &pairs);
+    qsort(all, (size_t)pairs, sizeof *all, by_item);
+    for (int64_t i = 0; i < pairs; i++) {
+        if (items > 0 && all[items - 1].item == all[i].item)
+            all[items - 1].score += all[i].score;
+        else if (!holds(history, length, all[i].item))
+            all[items++] = all[i];
+    }
+    qsort(all, (size_t)items, sizeof *all, by_score);
+    int32_t kept = items < most ? (int32_t)items : most;
+    memcpy(out, all, (size_t)kept * sizeof *out);
+    free(all);
+    return kept;
+}
+
+/* ---- the file ---- */
+
+struct header {
+    char magic[4];
+    uint32_t version;
+    int64_t count, pairs;
+    double decay;
+};
+_Static_assert(sizeof(struct header) == 32, "the header has no holes");
+
+static size_t file_size(int64_t count, int64_t pairs)
+{
+    return sizeof(struct header) + (size_t)count * sizeof(int32_t) + ((size_t)count + 1) * sizeof(int64_t) +
+           (size_t)pairs * (sizeof(int32_t) + sizeof(float));
+}
+
+void neighbours_write(const struct neighbours *n, struct str *out)
+{
+    const struct header h = {{'S', 'I', 'N', 'B'}, 1, n->count, n->row[n->count], n->decay};
+    str_append(out, &h, sizeof h);
+    str_append(out, n->row, ((size_t)n->count + 1) * sizeof *n->row);
+    str_append(out, n->popularity, (size_t)n->count * sizeof *n->popularity);
+    str_append(out, n->other, (size_t)h.pairs * sizeof *n->other);
+    str_append(out, n->similarity, (size_t)h.pairs * sizeof *n->similarity);
+}
+
+static int check_header(const struct header *h, size_t size, int32_t count, struct err *e)
+{
+    if (memcmp(h->magic, "SINB", 4) != 0 || h->version != 1)
+        return err_set(e, ERR_DATA, "neighbours: is no table of neighbours of version 1");
+    if (h->count != count)
+        return err_set(e, ERR_DATA, "neighbours: of %lld items; the bundle has %d", (long long)h->count, count);
+    if (h->pairs < 0 || (uint64_t)h->pairs > size || file_size(h->count, h->pairs) != size)
+        return err_set(e, ERR_DATA, "neighbours: %zu bytes do not hold %lld pairs", size, (long long)h->pairs);
+    if (!(h->decay >= 0 && h->decay <= 1))
+        return err_set(e, ERR_DATA, "neighbours: decay %g; must be 0 to 1", h->decay);
+    return 0;
+}
+
+static int check_rows(const struct neighbours *n, int64_t pairs, struct err *e)
+{
+    if (n->row[0] != 0 || n->row[n->count] != pairs)
+        return err_set(e, ERR_DATA, "neighbours: rows begin at %lld and end at %lld of %lld pairs", (long long)n->row[0],
+                       (long long)n->row[n->count], (long long)pairs);
+    for (int32_t i = 0; i < n->count; i++)
+        if (n->row[i] > n->row[i + 1] || n->row[i + 1] > pairs || n->popularity[i] < 0)
+            return err_set(e, ERR_DATA, "neighbours: row %d ends at pair %lld, begins at %lld, popularity %d", i, (long long)n->row[i + 1],
+                           (long long)n->row[i], n->popularity[i]);
+    for (int32_t i = 0; i < n->count; i++)
+        for (int64_t k = n->row[i]; k < n->row[i + 1]; k++)
+            if (!knows(n, n->other[k]) || (k > n->row[i] && n->other[k] <= n->other[k - 1]) || !(n->similarity[k] >= 0) || isinf(n->similarity[k]))
+                return err_set(e, ERR_DATA, "neighbours: row %d: item %d with similarity %g", i, n->other[k], (double)n->similarity[k]);
+    return 0;
+}
+
+static void *take(const char **at, size_t bytes)
+{
+    void *y = xmalloc(bytes + 1);
+    memcpy(y, *at, bytes);
+    *at += bytes;
+    return y;
+}
+
+struct neighbours *neighbours_read(const void *bytes, size_t size, int32_t count, struct err *e)
+{
+    struct header h;
+    if (size < sizeof h) {
+        err_set(e, ERR_DATA, "neighbours: %zu bytes; the header alone has %zu", size, sizeof h);
+        return NULL;
+    }
+    memcpy(&h, bytes, sizeof h);
+    if (check_header(&h, size, count, e) != 0)
+        return NULL;
+    const char *at = (const char *)bytes + sizeof h;
+    struct neighbours *n = xcalloc(1, sizeof *n);
+    n->count = count;
+    n->decay = h.decay;
+    n->row = take(&at, ((size_t)count + 1) * sizeof *n->row);
+    n->popularity = take(&at, (size_t)count * sizeof *n->popularity);
+    n->other = take(&at, (size_t)h.pairs * sizeof *n->other);
+    n->similarity = take(&at, (size_t)h.pairs * sizeof *n->similarity);
+    if (check_rows(n, h.pairs, e) == 0)
+        return n;
+    neighbours_free(n);
+    return NULL;
+}
+
+size_t neighbours_bytes(const struct neighbours *n)
+{
+    return file_size(n->count, n->row[n->count]);
+}
+
 /* ---- ranking ---- */
 
 static bool before(const struct neighbours_ranking *r, int32_t item, int32_t target)

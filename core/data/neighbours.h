@@ -6,6 +6,8 @@
 #ifndef SEMINDEX_NEIGHBOURS_H
 #define SEMINDEX_NEIGHBOURS_H
 
+#include "../base/err.h"
+#include "../base/mem.h"
 #include <stdint.h>
 
 struct neighbours_options {
@@ -27,8 +29,21 @@ void neighbours_free(struct neighbours *n);
 
 /* scores [count] "=": of every item for a history (oldest first). */
 void neighbours_score(const struct neighbours *n, const int32_t *history, int32_t length, double *scores);
+/* The best `most` items for a history (oldest first; items outside 0 .. count - 1 are unknown and say nothing) into out, by score descending, ties by
+ * item ascending; items of the history are left out, and so is what has no score. Returns their number. */
+struct neighbours_hit {
+    int32_t item;
+    double score;
+};
+int32_t neighbours_best(const struct neighbours *n, const int32_t *history, int32_t length, struct neighbours_hit *out, int32_t most);
 /* How often each item occurs in the training part, [count]; owned by n. The popularity baseline's scores. */
 const int32_t *neighbours_popularity(const struct neighbours *n);
+
+/* As a file: a header {"SINB", version 1, items, pairs, decay}, then popularity, rows, items j, similarities; little-endian. read checks all of it
+ * against its size and `count` items; NULL with what is wrong. */
+void neighbours_write(const struct neighbours *n, struct str *out);
+struct neighbours *neighbours_read(const void *bytes, size_t size, int32_t count, struct err *e);
+size_t neighbours_bytes(const struct neighbours *n); /* of memory */
 
 /* Rank (from 1) of `target` by (score descending, id in descending byte order); items of `left_out` (may hold the target: then it is kept) take no
  * part. id_rank[item] = place of the item's id in descending byte order, from neighbours_id_ranks. */

@@ -20,6 +20,7 @@ enum { WORD_BYTES = 64, WORD_TOKENS = 24, FREQUENT = 64, DOCUMENT_WORDS = 1024 }
 
 struct word {
     int32_t first, count; /* slice of the token pool */
+    size_t spelled, bytes; /* slice of the letters */
     int32_t lower;        /* word number of the lower-case form */
     int32_t documents;    /* documents that hold it (counted on the lower-case form) */
     int32_t last;         /* document that counted it last */
@@ -38,6 +39,7 @@ struct pseudo {
     struct word *words;
     int32_t word_count, word_room;
     struct pool tokens;    /* of all words */
+    struct str letters;    /* of all words */
     struct pool text;      /* word numbers of all sentences */
     struct pool sentences; /* start of each sentence in text */
     int32_t *first;        /* [capacity + 1] first sentence of each document; sentence 0 is the title (may be empty) */
@@ -84,7 +86,8 @@ static int32_t new_word(struct pseudo *p, const char *w, size_t n)
     }
     int32_t number = p->word_count++, ids[WORD_TOKENS];
     int32_t count = tokenizer_encode(p->tokenizer, w, n, ids, WORD_TOKENS, false, NULL);
-    p->words[number] = (struct word){.first = (int32_t)p->tokens.size, .count = count, .lower = number, .last = -1};
+    p->words[number] = (struct word){.first = (int32_t)p->tokens.size, .count = count, .spelled = p->letters.size, .bytes = n, .lower = number, .last = -1};
+    str_append(&p->letters, w, n);
     for (int32_t i = 0; i < count; i++)
         pool_add(&p->tokens, ids[i]);
     string_map_put(p->map, w, n, number);
@@ -221,6 +224,7 @@ void pseudo_free(struct pseudo *p)
     if (p == NULL)
         return;
     string_map_free(p->map);
+    str_free(&p->letters);
     free(p->words);
     free(p->tokens.data);
     free(p->text.data);
@@ -400,6 +404,14 @@ void pseudo_thin(struct pseudo_query *q, double rate, uint64_t seed)
     if (kept == 0 && q->count > 0)
         q->words[kept++] = last;
     q->count = kept;
+}
+
+void pseudo_text(const struct pseudo *p, const struct pseudo_query *q, struct str *text)
+{
+    for (int32_t i = 0; i < q->count; i++) {
+        const struct word *w = &p->words[q->words[i]];
+        str_printf(text, "%s%.*s", i ? " " : "", (int)w->bytes, p->letters.data + w->spelled);
+    }
 }
 
 int32_t pseudo_tokens(const struct pseudo *p, const struct pseudo_query *q, int32_t *tokens, int32_t room)

@@ -7,6 +7,7 @@
 #ifndef SEMINDEX_PSEUDO_H
 #define SEMINDEX_PSEUDO_H
 
+#include "../base/mem.h"
 #include "../text/tokenizer.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,6 +41,8 @@ void pseudo_parse(struct pseudo *p, const char *text, struct pseudo_query *q);
 /* Leaves words out at random, in place: what makes a given query new in every epoch. */
 void pseudo_thin(struct pseudo_query *q, double rate, uint64_t seed);
 
+/* The query as a person would have typed it: its words with spaces between. */
+void pseudo_text(const struct pseudo *p, const struct pseudo_query *q, struct str *text);
 /* Tokens of a query, EOS last, at most room; returns their number. */
 int32_t pseudo_tokens(const struct pseudo *p, const struct pseudo_query *q, int32_t *tokens, int32_t room);
 

@@ -95,6 +95,8 @@ static int run_task(struct train *t, const struct task_kind *kind, struct task *
         return -1;
     run_note(t->run, "%s: kept step %lld of %lld, validation nDCG@10 %.4f", kind->part, (long long)result.best_step,
              (long long)result.steps, result.best_metric);
+    if (kind->choose != NULL && kind->choose(task, e) != 0)
+        return -1;
     if (store(t, kind, task, e) != 0)
         return -1;
     checkpoint_remove(t->checkpoint);

@@ -8,6 +8,7 @@
 #include "../retrieve/trie.h"
 #include "../runs.h"
 #include "../text/tokenizer.h"
+#include "../retrieve/fuse.h"
 #include "../retrieve/ranker.h"
 #include "trainer.h"
 
@@ -49,6 +50,7 @@ struct task_kind {
     void (*close)(struct task *task);
     struct trainer_source (*source)(struct task *task);
     uint64_t (*digest)(const struct task *task);          /* of all that samples are drawn from */
+    int (*choose)(struct task *task, struct err *e);      /* what is chosen on validation once the weights are, before settings; or NULL */
     char *(*settings)(const struct task *task);           /* JSON object for the part; caller frees */
     int (*put_files)(struct task *task, struct err *e);   /* further files of the bundle, or NULL */
 };
@@ -74,6 +76,15 @@ struct validation {
     int32_t longest;
 };
 int validation_gain(struct train *t, const struct validation *v, double *mean, struct err *e);
+/* The beam beside another ranking on the same questions: rank gives at most `most` rows of ids for question i, best first, and returns their
+ * number or -1. Notes what each gives alone and together; the weight of the beam that was best. */
+enum { VALIDATION_DEPTH = 100 };
+struct validation_other {
+    const char *name; /* "bm25" */
+    int32_t (*rank)(void *state, int32_t i, int64_t *rows, int32_t most, struct err *e);
+    void *state;
+};
+int validation_weight(struct train *t, const struct validation *v, const struct validation_other *other, double *weight, struct err *e);
 void validation_free(struct validation *v);
 
 #endif

@@ -410,27 +410,86 @@ static double gain_in_ten(const struct validation *v, int32_t i, const struct be
     return 0;
 }
 
-int validation_gain(struct train *t, const struct validation *v, double *mean, struct err *e)
+/* Searches for question after question; each is told with its hits. */
+struct validating {
+    int (*found)(void *state, int32_t i, const struct beam_hit *hits, int32_t count, struct err *e);
+    void *state;
+};
+
+static int search_all(struct train *t, const struct validation *v, const struct validating *tell, struct err *e)
 {
     struct ranker_limits limits = {.rows = VALIDATION_ROWS, .tokens = VALIDATION_ROWS * v->longest, .width = BEAM_WIDTH};
     struct ranker *ranker = ranker_init(t->model, &t->layout, t->trie, &limits, e);
-    if (ranker == NULL)
-        return -1;
     int32_t offsets[VALIDATION_ROWS + 1];
-    double gain = 0;
-    for (int32_t from = 0; from < v->count; from += VALIDATION_ROWS) {
+    int rc = ranker == NULL ? -1 : 0;
+    for (int32_t from = 0; rc == 0 && from < v->count; from += VALIDATION_ROWS) {
         int32_t n = v->count - from < VALIDATION_ROWS ? v->count - from : VALIDATION_ROWS;
         for (int32_t i = 0; i <= n; i++)
             offsets[i] = v->offsets[from + i] - v->offsets[from];
         const struct beam *beam = ranker_run(ranker, &(struct t5_batch){n, v->tokens + v->offsets[from], offsets});
-        for (int32_t i = 0; i < n; i++) {
+        for (int32_t i = 0; rc == 0 && i < n; i++) {
             int32_t count;
             const struct beam_hit *hits = beam_hits(beam, i, &count);
-            gain += gain_in_ten(v, from + i, hits, count);
+            rc = tell->found(tell->state, from + i, hits, count, e);
         }
     }
-    *mean = v->count > 0 ? gain / v->count : 0;
     ranker_free(ranker);
+    return rc;
+}
+
+struct gain {
+    const struct validation *v;
+    double sum;
+};
+
+static int add_gain(void *state, int32_t i, const struct beam_hit *hits, int32_t count, struct err *e)
+{
+    struct gain *g = state;
+    (void)e;
+    g->sum += gain_in_ten(g->v, i, hits, count);
+    return 0;
+}
+
+int validation_gain(struct train *t, const struct validation *v, double *mean, struct err *e)
+{
+    struct gain g = {.v = v};
+    if (search_all(t, v, &(struct validating){add_gain, &g}, e) != 0)
+        return -1;
+    *mean = v->count > 0 ? g.sum / v->count : 0;
+    return 0;
+}
+
+struct weighing {
+    const struct validation *v;
+    const struct validation_other *other;
+    struct fuse_choice choice;
+};
+
+static int add_choice(void *state, int32_t i, const struct beam_hit *hits, int32_t count, struct err *e)
+{
+    struct weighing *w = state;
+    int64_t mine[BEAM_WIDTH], others[VALIDATION_DEPTH];
+    int32_t n = 0;
+    for (int32_t k = 0; k < count && k < BEAM_WIDTH; k++)
+        if (!is_left_out(w->v, i, (int32_t)hits[k].document))
+            mine[n++] = hits[k].document;
+    int32_t m = w->other->rank(w->other->state, i, others, VALIDATION_DEPTH, e);
+    if (m < 0)
+        return -1;
+    fuse_choice_add(&w->choice, (const struct fuse_list[]){{mine, n, 1}, {others, m, 1}}, w->v->target[i]);
+    return 0;
+}
+
+int validation_weight(struct train *t, const struct validation *v, const struct validation_other *other, double *weight, struct err *e)
+{
+    struct weighing w = {.v = v, .other = other};
+    if (search_all(t, v, &(struct validating){add_choice, &w}, e) != 0)
+        return -1;
+    int32_t best = fuse_choice_best(&w.choice);
+    double n = (double)(w.choice.questions > 0 ? w.choice.questions : 1);
+    *weight = w.choice.questions > 0 ? fuse_weights[best] : 1;
+    run_note(t->run, "hybrid: beam weight %g beside %s, chosen on %lld questions: nDCG@10 beam %.4f, %s %.4f, both %.4f", *weight, other->name,
+             (long long)w.choice.questions, w.choice.alone[0] / n, other->name, w.choice.alone[1] / n, w.choice.gain[best] / n);
     return 0;
 }
 

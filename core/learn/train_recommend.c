@@ -3,11 +3,12 @@
  * Every prefix of every training history is a sample. A user's last item is the test target and the one before the validation target;
  * neither is ever drawn. A history is the newest max_history items, oldest first, each as its T code tokens (a suffix without a trained
  * row is left out; here all have one), then EOS; or, as texts, the newest item's text first until max_tokens are full. No user token.
- * Validation is nDCG@10 of the beam over users spread evenly over the file, history items left out. popular.tsv counts the same training
- * histories. */
+ * Validation is nDCG@10 of the beam over users spread evenly over the file, history items left out. popular.tsv and neighbours.bin count the
+ * same training histories; what the beam weighs beside neighbours is chosen on the validation items. */
 #include "train_internal.h"
 
 #include "../base/hash.h"
+#include "../data/neighbours.h"
 #include "../retrieve/history.h"
 
 #include <stdlib.h>
@@ -31,6 +32,8 @@ struct task {
     int64_t *text_offsets;
     struct validation validation;
     int32_t longest;
+    struct neighbours *neighbours; /* of the training items, over rows of ids */
+    double beam_weight;            /* beside them, chosen on the validation items */
 };
 
 /* ---- inputs ---- */
@@ -154,9 +157,17 @@ static void read_texts(struct task *k)
     free(document);
 }
 
+/* Of the items that train: neither the validation item nor the one that `evaluate` keeps for the test. */
+static struct neighbours *count_neighbours(const struct task *k)
+{
+    const struct neighbours_options o = neighbours_defaults();
+    return neighbours_build(&(struct neighbours_input){k->items, k->users, k->user_count, k->train->ids.count, 1}, &o);
+}
+
 static void recommend_close(struct task *k)
 {
     validation_free(&k->validation);
+    neighbours_free(k->neighbours);
     free(k->items);
     free(k->users);
     free(k->samples);
@@ -183,6 +194,7 @@ static struct task *recommend_open(struct train *t, struct err *e)
     read_histories(k);
     list_samples(k);
     validate_on_users(k);
+    k->neighbours = count_neighbours(k);
     run_note(t->run, "recommend: %d histories, validation on %d of them", k->user_count, k->validation.count);
     return k;
 }
@@ -202,9 +214,41 @@ static uint64_t recommend_digest(const struct task *k)
 static char *recommend_settings(const struct task *k)
 {
     const struct train_options *o = &k->train->o;
-    return xprintf("{\"task\":\"recommend\",\"input\":\"%s\",\"max_history\":%d,\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\"}",
+    return xprintf("{\"task\":\"recommend\",\"input\":\"%s\",\"max_history\":%d,\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\","
+                   "\"beam_weight\":%g}",
                    o->text_history ? "texts" : "ids", o->max_history, k->longest, (unsigned long long)o->seed,
-                   o->start == START_INDEXER ? "indexer" : "random");
+                   o->start == START_INDEXER ? "indexer" : "random", k->beam_weight);
+}
+
+/* ---- the beam's weight beside item neighbours ---- */
+
+static int32_t rank_neighbours(void *state, int32_t i, int64_t *rows, int32_t most, struct err *e)
+{
+    const struct task *k = state;
+    struct neighbours_hit hits[VALIDATION_DEPTH];
+    const int32_t *history = k->validation.left_out[i];
+    int32_t length = 0;
+    (void)e;
+    while (history[length] >= 0)
+        length++;
+    int32_t n = neighbours_best(k->neighbours, history, length, hits, most < VALIDATION_DEPTH ? most : VALIDATION_DEPTH);
+    for (int32_t j = 0; j < n; j++)
+        rows[j] = hits[j].item;
+    return n;
+}
+
+static int choose_weight(struct task *k, struct err *e)
+{
+    return validation_weight(k->train, &k->validation, &(struct validation_other){"neighbours", rank_neighbours, k}, &k->beam_weight, e);
+}
+
+static int put_neighbours(struct task *k, struct err *e)
+{
+    struct str out = {0};
+    neighbours_write(k->neighbours, &out);
+    int rc = bundle_put(k->train->bundle, "neighbours.bin", out.data, out.size, e);
+    str_free(&out);
+    return rc;
 }
 
 /* ---- popular.tsv ---- */
@@ -241,5 +285,10 @@ static int put_popular(struct task *k, struct err *e)
     return rc;
 }
 
+static int put_files(struct task *k, struct err *e)
+{
+    return put_popular(k, e) != 0 ? -1 : put_neighbours(k, e);
+}
+
 const struct task_kind task_recommend = {"recommend",     recommend_open,     recommend_close, recommend_source, recommend_digest,
-                                         recommend_settings, put_popular};
+                                         choose_weight,      recommend_settings, put_files};

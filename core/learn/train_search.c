@@ -8,13 +8,15 @@
 #include "train_internal.h"
 
 #include "../base/hash.h"
+#include "../lexical.h"
 #include "pseudo.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { VALIDATION_MOST = 1000, GIVEN_LEAST = 50, REPEAT_MOST = 8 };
-enum { STREAM_QUERY = 11, STREAM_THIN = 13, STREAM_VALIDATION = 14, STREAM_HOLD_OUT = 15 };
+enum { WEIGHT_MOST = 500 };
+enum { STREAM_WEIGHT = 16, STREAM_WEIGHT_THIN = 17, STREAM_QUERY = 11, STREAM_THIN = 13, STREAM_VALIDATION = 14, STREAM_HOLD_OUT = 15 };
 
 struct given { /* a training pair */
     struct pseudo_query query;
@@ -30,6 +32,8 @@ struct task {
     int32_t given_count, repeat;
     struct validation validation;
     uint64_t digest;
+    int32_t *place;     /* [documents] of each document in the corpus */
+    double beam_weight; /* chosen */
 };
 
 /* ---- samples ---- */
@@ -128,6 +132,7 @@ static void read_documents(struct task *k)
     const struct train *t = k->train;
     struct str text = {0};
     k->row = xcalloc((size_t)t->corpus.count, sizeof *k->row);
+    k->place = xcalloc((size_t)t->corpus.count, sizeof *k->place);
     k->pseudo = pseudo_begin(t->tokenizer, t->corpus.count);
     for (int32_t i = 0; i < t->corpus.count; i++) {
         const struct document *d = &t->corpus.documents[i];
@@ -137,6 +142,7 @@ static void read_documents(struct task *k)
         document_text(d, &text);
         pseudo_add(k->pseudo, d->title, d->attributes ? text.data : d->text);
         k->digest = hash_bytes(text.data ? text.data : "", text.size, k->digest + (uint64_t)t->row[i]);
+        k->place[k->documents] = i;
         k->row[k->documents++] = t->row[i];
     }
     str_free(&text);
@@ -172,6 +178,7 @@ static void search_close(struct task *k)
     pseudo_free(k->pseudo);
     validation_free(&k->validation);
     free(k->row);
+    free(k->place);
     free(k->given);
     free(k);
 }
@@ -204,11 +211,72 @@ static uint64_t search_digest(const struct task *k)
     return mix64(mix64(k->digest, (uint64_t)k->train->o.pseudo_per_document), (uint64_t)k->given_count);
 }
 
+/* ---- the beam's weight beside BM25 ---- */
+
+struct weighing {
+    struct task *task;
+    struct lexical *lexical;
+    char **text; /* of each question */
+    int32_t documents[VALIDATION_DEPTH];
+    double scores[VALIDATION_DEPTH];
+};
+
+static int32_t rank_words(void *state, int32_t i, int64_t *rows, int32_t most, struct err *e)
+{
+    struct weighing *w = state;
+    int32_t n = lexical_rank(w->lexical, w->text[i], most, w->documents, w->scores, e), kept = 0;
+    for (int32_t k = 0; k < n; k++)
+        if (w->task->train->row[w->documents[k]] >= 0)
+            rows[kept++] = w->task->train->row[w->documents[k]];
+    return n < 0 ? -1 : kept;
+}
+
+/* Questions that training never drew, half of their words left out: a person's words are only partly the document's, and a query that is cut out
+ * of its document word by word would always be the words' game. */
+static void draw_questions(struct weighing *w, struct validation *v)
+{
+    struct task *k = w->task;
+    int32_t n = k->documents < WEIGHT_MOST ? k->documents : WEIGHT_MOST;
+    v->tokens = xcalloc((size_t)n * (size_t)k->train->o.max_tokens, sizeof *v->tokens);
+    v->offsets = xcalloc((size_t)n + 1, sizeof *v->offsets);
+    v->target = xcalloc((size_t)n, sizeof *v->target);
+    v->longest = k->train->o.max_tokens;
+    w->text = xcalloc((size_t)n + 1, sizeof *w->text);
+    for (int32_t i = 0; i < n; i++) {
+        struct pseudo_query q;
+        struct str text = {0};
+        int32_t document = (int32_t)((int64_t)i * k->documents / n);
+        pseudo_draw(k->pseudo, document, CUT_ANY, draw_seed(k, STREAM_WEIGHT, 0, i), &q);
+        pseudo_thin(&q, 0.5, draw_seed(k, STREAM_WEIGHT_THIN, 0, i));
+        pseudo_text(k->pseudo, &q, &text);
+        v->offsets[i + 1] = v->offsets[i] + pseudo_tokens(k->pseudo, &q, v->tokens + v->offsets[i], v->longest);
+        v->target[i] = k->row[document];
+        w->text[i] = text.data ? text.data : xstrdup("");
+    }
+    v->count = n;
+}
+
+static int choose_weight(struct task *k, struct err *e)
+{
+    struct weighing w = {.task = k, .lexical = lexical_open(&k->train->corpus, k->train->run, e)};
+    struct validation v = {0};
+    if (w.lexical == NULL)
+        return -1;
+    draw_questions(&w, &v);
+    int rc = validation_weight(k->train, &v, &(struct validation_other){"bm25", rank_words, &w}, &k->beam_weight, e);
+    for (int32_t i = 0; i < v.count; i++)
+        free(w.text[i]);
+    free(w.text);
+    validation_free(&v);
+    lexical_close(w.lexical);
+    return rc;
+}
+
 static char *search_settings(const struct task *k)
 {
     const struct train_options *o = &k->train->o;
-    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\"}", o->max_tokens, (unsigned long long)o->seed,
-                   o->start == START_INDEXER ? "indexer" : "random");
+    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\",\"beam_weight\":%g}", o->max_tokens,
+                   (unsigned long long)o->seed, o->start == START_INDEXER ? "indexer" : "random", k->beam_weight);
 }
 
-const struct task_kind task_search = {"search", search_open, search_close, search_source, search_digest, search_settings, NULL};
+const struct task_kind task_search = {"search", search_open, search_close, search_source, search_digest, choose_weight, search_settings, NULL};

@@ -10,6 +10,12 @@ static int32_t number(const cJSON *settings, const char *name)
     return cJSON_IsNumber(v) && v->valuedouble >= 1 && v->valuedouble <= 1 << 24 ? (int32_t)v->valuedouble : 0;
 }
 
+static double weight(const cJSON *settings, const char *name)
+{
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(settings, name);
+    return cJSON_IsNumber(v) && v->valuedouble > 0 && v->valuedouble <= 1000 ? v->valuedouble : 1;
+}
+
 void model_settings_read(struct model_settings *s, const char *json)
 {
     cJSON *o = json ? cJSON_Parse(json) : NULL;
@@ -19,6 +25,7 @@ void model_settings_read(struct model_settings *s, const char *json)
                                  .max_history = number(o, "max_history"),
                                  .from_base = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "from_base")),
                                  .from_indexer = start && strcmp(start, "indexer") == 0,
-                                 .texts = input && strcmp(input, "texts") == 0};
+                                 .texts = input && strcmp(input, "texts") == 0,
+                                 .beam_weight = weight(o, "beam_weight")};
     cJSON_Delete(o);
 }

@@ -3,6 +3,8 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 
+#include <math.h>
+
 struct entry {
     int64_t document;
     int32_t list, rank;
@@ -93,4 +95,47 @@ void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_
     }
     qsort(hits, (size_t)count, sizeof *hits, compare_hits);
     free(term);
+}
+
+/* ---- the weight ---- */
+
+const double fuse_weights[FUSE_WEIGHTS] = {0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3};
+
+static double gain_at(int32_t rank) /* from 0 */
+{
+    return 1 / log2(rank + 2);
+}
+
+static double gain_alone(const struct fuse_list *l, int64_t target)
+{
+    for (int32_t i = 0; i < l->count && i < 10; i++)
+        if (l->document[i] == target)
+            return gain_at(i);
+    return 0;
+}
+
+void fuse_choice_add(struct fuse_choice *c, const struct fuse_list lists[2], int64_t target)
+{
+    struct fuse_list both[2] = {lists[0], lists[1]};
+    struct fuse_hit ten[10];
+    both[1].weight = 1;
+    for (int32_t w = 0; w < FUSE_WEIGHTS; w++) {
+        both[0].weight = fuse_weights[w];
+        int32_t n = fuse_reciprocal(both, 2, ten, 10);
+        for (int32_t i = 0; i < n; i++)
+            if (ten[i].document == target)
+                c->gain[w] += gain_at(i);
+    }
+    for (int32_t k = 0; k < 2; k++)
+        c->alone[k] += gain_alone(&lists[k], target);
+    c->questions++;
+}
+
+int32_t fuse_choice_best(const struct fuse_choice *c)
+{
+    int32_t best = 0;
+    for (int32_t w = 1; w < FUSE_WEIGHTS; w++)
+        if (c->gain[w] > c->gain[best])
+            best = w;
+    return best;
 }

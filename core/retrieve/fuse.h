@@ -25,4 +25,17 @@ int32_t fuse_reciprocal(const struct fuse_list *lists, int32_t count, struct fus
  * list 0. Sorted again. */
 void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_t n, double weight);
 
+/* The weight of a beam's list beside another one (weight 1), chosen by nDCG@10 of single targets: add questions, then ask for the best of
+ * fuse_weights. A beam always counts: there is no weight 0. */
+enum { FUSE_WEIGHTS = 10 };
+extern const double fuse_weights[FUSE_WEIGHTS]; /* rising */
+struct fuse_choice {
+    double gain[FUSE_WEIGHTS], alone[2]; /* sums over the questions: fused by each weight; of each list by itself */
+    int64_t questions;
+};
+/* lists: the beam's and the other one; their weights are not read. */
+void fuse_choice_add(struct fuse_choice *c, const struct fuse_list lists[2], int64_t target);
+/* Index of the best weight; of equals the smallest. */
+int32_t fuse_choice_best(const struct fuse_choice *c);
+
 #endif

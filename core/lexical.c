@@ -1,13 +1,13 @@
-/* evaluate_lexical.c: BM25 exactly as the daemon ranks: a temporary catalogue filled with the corpus, searched by catalog_search.
+/* lexical.c: see lexical.h.
  *
  * The store wants an ID for each document; here it is the document's number cut into two 16-bit codes, so that a reader's row leads back to
  * the corpus. The folder is made under TMPDIR and removed at the end. */
-#include "evaluate_internal.h"
+#include "lexical.h"
 
 #include "base/file.h"
+#include "base/mem.h"
 #include "catalog/catalog.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,37 +51,25 @@ static int map_number(void *state, const struct catalog_id *id, struct err *e)
     return 0;
 }
 
-char *evaluate_folder(struct err *e)
-{
-    const char *base = getenv("TMPDIR");
-    char *folder = xprintf("%s/semindex-evaluate-XXXXXX", base && *base ? base : "/tmp");
-    if (mkdtemp(folder) != NULL)
-        return folder;
-    int number = errno;
-    err_set(e, err_from_errno(number), "%s: cannot make a temporary folder: %s", folder, strerror(number));
-    free(folder);
-    return NULL;
-}
-
-static int fill(struct lexical *l, const struct evaluate *v, struct err *e)
+static int fill(struct lexical *l, const struct corpus *corpus, const struct run *run, struct err *e)
 {
     static const char digest[] = "0000000000000000000000000000000000000000000000000000000000000000";
     char *path = path_join(l->folder, "catalog.sqlite");
-    struct filling filling = {.corpus = &v->corpus};
+    struct filling filling = {.corpus = corpus};
     l->catalog = catalog_open(&(struct catalog_options){.path = path, .model_digest = digest, .learned = 1}, e);
     free(path);
-    struct catalog_source source = {.total = v->corpus.count, .next = next_entry, .state = &filling};
-    if (l->catalog == NULL || catalog_fill(l->catalog, &source, v->run, e) != 0)
+    struct catalog_source source = {.total = corpus->count, .next = next_entry, .state = &filling};
+    if (l->catalog == NULL || catalog_fill(l->catalog, &source, run, e) != 0)
         return -1;
     l->reader = catalog_reader_take(l->catalog, e);
     return l->reader == NULL ? -1 : catalog_each_id(l->reader, map_number, l, e);
 }
 
-struct lexical *lexical_open(const struct evaluate *v, struct err *e)
+struct lexical *lexical_open(const struct corpus *corpus, const struct run *run, struct err *e)
 {
     struct lexical *l = xcalloc(1, sizeof *l);
-    l->folder = evaluate_folder(e);
-    if (l->folder != NULL && fill(l, v, e) == 0)
+    l->folder = file_temporary_folder("semindex-words", e);
+    if (l->folder != NULL && fill(l, corpus, run, e) == 0)
         return l;
     lexical_close(l);
     return NULL;
