@@ -11,6 +11,7 @@
  *   documents.jsonl        the documents behind ids.tsv, same order, one object a line {"id","title","text","attributes"}; absent for imported ids
  *   PART.run.json          how a part was made: options, seed, program, data; learn/provenance.h  (PART: learn-ids, search, recommend)
  *   popular.tsv            item TAB count of the training histories, most frequent first                (with "recommend")
+ *   neighbours.bin         item neighbours of the training histories, over rows of ids.tsv (neighbours.h)  (with "recommend")
  *
  * Every file is checked against its SHA-256 before any parser sees it (SentencePiece can crash on a hostile model). Files are replaced whole;
  * the manifest is rewritten last, so a kill leaves the old manifest and a mismatch only between rename and rewrite: bundle_put

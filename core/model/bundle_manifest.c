@@ -12,7 +12,7 @@
 const char *const bundle_names[BUNDLE_FILES] = {
     "tokenizer.model", "indexer.safetensors", "indexer.json", "search.safetensors", "search.json",    "recommend.safetensors",
     "recommend.json",  "base.safetensors",    "base.json",    "ids.tsv",            "documents.jsonl", "popular.tsv",
-    "quantiser.safetensors", "quantiser.json", "learn-ids.run.json", "search.run.json", "recommend.run.json",
+    "quantiser.safetensors", "quantiser.json", "learn-ids.run.json", "search.run.json", "recommend.run.json", "neighbours.bin",
 };
 
 int bundle_name_index(const char *name)
