@@ -100,9 +100,10 @@ static int hybrid_list(struct answer *a, const struct ranking *generative, struc
     int64_t *numbers = arena_alloc(arena, ((size_t)room + 1) * sizeof *numbers);
     for (int32_t i = 0; i < room; i++)
         numbers[i] = i < first.count ? first.hit[i].number : lexical[i - first.count].number;
-    const struct fuse_list lists[] = {{numbers, first.count, a->g->task[a->q->task].beam_weight}, {numbers + first.count, words, 1}};
+    const struct fuse_list lists[] = {{numbers, first.count, a->g->task[a->q->task].beam_weight, NULL},
+                                      {numbers + first.count, words, 1, NULL}};
     struct fuse_hit *hits = arena_alloc(arena, ((size_t)room + 1) * sizeof *hits);
-    int32_t n = fuse_reciprocal(lists, 2, hits, room);
+    int32_t n = fuse_lists(lists, 2, hits, room);
     if (a->gen->ids->fresh)
         fuse_impute(hits, n, known, words, lists[0].weight);
     a->list = (struct ranking){.hit = arena_alloc(arena, ((size_t)n + 1) * sizeof *a->list.hit), .count = n};

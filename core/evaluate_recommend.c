@@ -1,7 +1,7 @@
 /* evaluate_recommend.c: leave-one-out: the last item of every history is to be found from those before it, among all items.
  *
- * Rankings: random, popularity, item neighbours, BM25 with the newest item's title as the query, the beam alone, and hybrid: beam and
- * neighbours by reciprocal ranks, the beam's weight being the one that training chose on the validation items (history items are left out of both). Each gives the rank of the one target, so only ranks are kept. Items of the history are left out of the ranking (no
+ * Rankings: random, popularity, item neighbours, BM25 with the newest item's title as the query, the beam alone, and hybrid: a mixture of
+ * beam and neighbours by their shares, the beam's weight being the one that training chose on the validation items (history items are left out of both). Each gives the rank of the one target, so only ranks are kept. Items of the history are left out of the ranking (no
  * target is among them in 5-core data; where one is, it stays); with_history prints a second table with them left in. */
 #include "evaluate_internal.h"
 
@@ -26,6 +26,7 @@ struct recommend_run {
     double *scores, *list_scores;
     int32_t *list;     /* BM25's documents */
     int32_t *beam_list; /* the beam's documents */
+    double *beam_scores;
     int32_t *user;     /* [count] users to answer */
     int32_t count;
     int32_t *tokens;
@@ -150,25 +151,31 @@ static const struct beam *rank_batch(struct recommend_run *s, int32_t from, int3
     return evaluate_model_rank(s->v, &s->model, &(struct t5_batch){n, s->tokens, offsets});
 }
 
-/* Beam and neighbours by reciprocal ranks, as the daemon fuses them. */
+/* Beam and neighbours as a mixture of their shares, as the daemon fuses them. */
 static void add_hybrid(struct recommend_run *s, const struct past *p, int32_t beams)
 {
     struct neighbours_hit near[EVALUATE_DEEPEST];
     struct fuse_hit *fused = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *fused);
     int64_t *lists = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *lists);
     int32_t *order = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *order), mine = 0;
+    double *scores = xcalloc((size_t)(beams + EVALUATE_DEEPEST), sizeof *scores);
     int32_t others = neighbours_best(s->neighbours, p->items, p->count, near, EVALUATE_DEEPEST);
     for (int32_t i = 0; i < beams; i++)
-        if (!is_past(p, s->beam_list[i]))
+        if (!is_past(p, s->beam_list[i])) {
+            scores[mine] = exp(s->beam_scores[i]);
             lists[mine++] = s->beam_list[i];
-    for (int32_t i = 0; i < others; i++)
+        }
+    for (int32_t i = 0; i < others; i++) {
         lists[mine + i] = near[i].item;
-    const struct fuse_list two[] = {{lists, mine, s->model.beam_weight}, {lists + mine, others, 1}};
-    int32_t n = fuse_reciprocal(two, 2, fused, mine + others);
+        scores[mine + i] = near[i].score;
+    }
+    const struct fuse_list two[] = {{lists, mine, s->model.beam_weight, scores}, {lists + mine, others, 1, scores + mine}};
+    int32_t n = fuse_lists(two, 2, fused, mine + others);
     for (int32_t i = 0; i < n; i++)
         order[i] = (int32_t)fused[i].document;
     add_list(s, HYBRID, p, order, n);
     free(order);
+    free(scores);
     free(lists);
     free(fused);
 }
@@ -178,8 +185,10 @@ static void judge_beam(struct recommend_run *s, const struct past *p, const stru
     int32_t found, n = 0;
     const struct beam_hit *hits = beam_hits(beam, request, &found);
     for (int32_t i = 0; i < found; i++)
-        if (s->v->document[hits[i].document] >= 0)
+        if (s->v->document[hits[i].document] >= 0) {
+            s->beam_scores[n] = hits[i].score;
             s->beam_list[n++] = s->v->document[hits[i].document];
+        }
     add_list(s, GENERATIVE, p, s->beam_list, n);
     add_hybrid(s, p, n);
 }
@@ -252,6 +261,7 @@ static int open_model(struct recommend_run *s, struct err *e)
         return -1;
     s->tokens = xcalloc((size_t)EVALUATE_BATCH * (size_t)s->model.max_tokens, sizeof *s->tokens);
     s->beam_list = xcalloc((size_t)v->o.beam, sizeof *s->beam_list);
+    s->beam_scores = xcalloc((size_t)v->o.beam, sizeof *s->beam_scores);
     s->texts = xcalloc((size_t)v->corpus.count, sizeof *s->texts);
     return 0;
 }
@@ -269,6 +279,7 @@ static void close_all(struct recommend_run *s)
     free(s->list_scores);
     free(s->list);
     free(s->beam_list);
+    free(s->beam_scores);
     free(s->user);
     free(s->tokens);
 }

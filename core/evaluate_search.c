@@ -97,8 +97,8 @@ static void judge_hybrid(struct search_run *s, int32_t beams, int32_t lexicals, 
         lists[i] = s->documents[i];
     for (int32_t i = 0; i < lexicals; i++)
         lists[beams + i] = s->lexicals[i];
-    const struct fuse_list two[] = {{lists, beams, s->model.beam_weight}, {lists + beams, lexicals, 1}};
-    int32_t n = fuse_reciprocal(two, 2, fused, s->v->o.limit);
+    const struct fuse_list two[] = {{lists, beams, s->model.beam_weight, NULL}, {lists + beams, lexicals, 1, NULL}};
+    int32_t n = fuse_lists(two, 2, fused, s->v->o.limit);
     for (int32_t i = 0; i < n; i++) {
         s->documents[i] = (int32_t)fused[i].document;
         s->scores[i] = fused[i].score;

@@ -183,7 +183,7 @@ static bool holds(const int32_t *items, int32_t length, int32_t item)
     return false;
 }
 
-/* All pairs of the history, newest first, so that sums of one item are made in the order of neighbours_score. */
+/* All pairs of the history with their weights. */
 static struct neighbours_hit *pairs_of(const struct neighbours *n, const int32_t *history, int32_t length, int64_t *count)
 {
     int64_t room = 0, at = 0;

@@ -76,12 +76,13 @@ struct validation {
     int32_t longest;
 };
 int validation_gain(struct train *t, const struct validation *v, double *mean, struct err *e);
-/* The beam beside another ranking on the same questions: rank gives at most `most` rows of ids for question i, best first, and returns their
- * number or -1. Notes what each gives alone and together; the weight of the beam that was best. */
+/* The beam beside another ranking on the same questions: rank gives at most `most` rows of ids for question i, best first, with shares if `scored`,
+ * and returns their number or -1; the beam then counts by its probabilities, too, else both by rank. Notes what each gives alone and together; the weight of the beam that was best. */
 enum { VALIDATION_DEPTH = 100 };
 struct validation_other {
     const char *name; /* "bm25" */
-    int32_t (*rank)(void *state, int32_t i, int64_t *rows, int32_t most, struct err *e);
+    bool scored;
+    int32_t (*rank)(void *state, int32_t i, int64_t *rows, double *scores, int32_t most, struct err *e);
     void *state;
 };
 int validation_weight(struct train *t, const struct validation *v, const struct validation_other *other, double *weight, struct err *e);

@@ -469,14 +469,18 @@ static int add_choice(void *state, int32_t i, const struct beam_hit *hits, int32
 {
     struct weighing *w = state;
     int64_t mine[BEAM_WIDTH], others[VALIDATION_DEPTH];
+    double p[BEAM_WIDTH], scores[VALIDATION_DEPTH];
     int32_t n = 0;
     for (int32_t k = 0; k < count && k < BEAM_WIDTH; k++)
-        if (!is_left_out(w->v, i, (int32_t)hits[k].document))
+        if (!is_left_out(w->v, i, (int32_t)hits[k].document)) {
+            p[n] = exp(hits[k].score);
             mine[n++] = hits[k].document;
-    int32_t m = w->other->rank(w->other->state, i, others, VALIDATION_DEPTH, e);
+        }
+    int32_t m = w->other->rank(w->other->state, i, others, scores, VALIDATION_DEPTH, e);
     if (m < 0)
         return -1;
-    fuse_choice_add(&w->choice, (const struct fuse_list[]){{mine, n, 1}, {others, m, 1}}, w->v->target[i]);
+    const struct fuse_list lists[] = {{mine, n, 1, w->other->scored ? p : NULL}, {others, m, 1, w->other->scored ? scores : NULL}};
+    fuse_choice_add(&w->choice, lists, w->v->target[i]);
     return 0;
 }
 

@@ -222,7 +222,7 @@ static char *recommend_settings(const struct task *k)
 
 /* ---- the beam's weight beside item neighbours ---- */
 
-static int32_t rank_neighbours(void *state, int32_t i, int64_t *rows, int32_t most, struct err *e)
+static int32_t rank_neighbours(void *state, int32_t i, int64_t *rows, double *scores, int32_t most, struct err *e)
 {
     const struct task *k = state;
     struct neighbours_hit hits[VALIDATION_DEPTH];
@@ -232,14 +232,16 @@ static int32_t rank_neighbours(void *state, int32_t i, int64_t *rows, int32_t mo
     while (history[length] >= 0)
         length++;
     int32_t n = neighbours_best(k->neighbours, history, length, hits, most < VALIDATION_DEPTH ? most : VALIDATION_DEPTH);
-    for (int32_t j = 0; j < n; j++)
+    for (int32_t j = 0; j < n; j++) {
         rows[j] = hits[j].item;
+        scores[j] = hits[j].score;
+    }
     return n;
 }
 
 static int choose_weight(struct task *k, struct err *e)
 {
-    return validation_weight(k->train, &k->validation, &(struct validation_other){"neighbours", rank_neighbours, k}, &k->beam_weight, e);
+    return validation_weight(k->train, &k->validation, &(struct validation_other){"neighbours", true, rank_neighbours, k}, &k->beam_weight, e);
 }
 
 static int put_neighbours(struct task *k, struct err *e)

@@ -221,9 +221,10 @@ struct weighing {
     double scores[VALIDATION_DEPTH];
 };
 
-static int32_t rank_words(void *state, int32_t i, int64_t *rows, int32_t most, struct err *e)
+static int32_t rank_words(void *state, int32_t i, int64_t *rows, double *scores, int32_t most, struct err *e)
 {
     struct weighing *w = state;
+    (void)scores;
     int32_t n = lexical_rank(w->lexical, w->text[i], most, w->documents, w->scores, e), kept = 0;
     for (int32_t k = 0; k < n; k++)
         if (w->task->train->row[w->documents[k]] >= 0)
@@ -263,7 +264,7 @@ static int choose_weight(struct task *k, struct err *e)
     if (w.lexical == NULL)
         return -1;
     draw_questions(&w, &v);
-    int rc = validation_weight(k->train, &v, &(struct validation_other){"bm25", rank_words, &w}, &k->beam_weight, e);
+    int rc = validation_weight(k->train, &v, &(struct validation_other){"bm25", false, rank_words, &w}, &k->beam_weight, e);
     for (int32_t i = 0; i < v.count; i++)
         free(w.text[i]);
     free(w.text);

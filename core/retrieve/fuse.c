@@ -40,17 +40,36 @@ static struct entry *entries_of(const struct fuse_list *lists, int32_t count, in
     return all;
 }
 
-int32_t fuse_reciprocal(const struct fuse_list *lists, int32_t count, struct fuse_hit *out, int32_t limit)
+static double total_of(const struct fuse_list *l)
+{
+    double sum = 0;
+    for (int32_t i = 0; l->score != NULL && i < l->count; i++)
+        sum += l->score[i];
+    return sum;
+}
+
+/* What list l says of its document at `rank` (from 1). */
+static double term_of(const struct fuse_list *l, int32_t rank, double total)
+{
+    if (l->score == NULL)
+        return l->weight / (FUSE_CONSTANT + rank);
+    return total > 0 ? l->weight * l->score[rank - 1] / total : 0;
+}
+
+int32_t fuse_lists(const struct fuse_list *lists, int32_t count, struct fuse_hit *out, int32_t limit)
 {
     int32_t n, hits = 0;
+    double total[FUSE_LISTS];
     CHECK(count <= FUSE_LISTS);
+    for (int32_t i = 0; i < count; i++)
+        total[i] = total_of(&lists[i]);
     struct entry *all = entries_of(lists, count, &n);
     struct fuse_hit *merged = xcalloc((size_t)n + 1, sizeof *merged);
     for (int32_t i = 0; i < n; i++) {
         if (i == 0 || all[i].document != all[i - 1].document)
             merged[hits++].document = all[i].document;
         merged[hits - 1].rank[all[i].list] = all[i].rank;
-        merged[hits - 1].score += lists[all[i].list].weight / (FUSE_CONSTANT + all[i].rank);
+        merged[hits - 1].score += term_of(&lists[all[i].list], all[i].rank, total[all[i].list]);
     }
     qsort(merged, (size_t)hits, sizeof *merged, compare_hits);
     int32_t kept = hits < limit ? hits : limit;
@@ -99,7 +118,7 @@ void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_
 
 /* ---- the weight ---- */
 
-const double fuse_weights[FUSE_WEIGHTS] = {0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3};
+const double fuse_weights[FUSE_WEIGHTS] = {0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3};
 
 static double gain_at(int32_t rank) /* from 0 */
 {
@@ -121,7 +140,7 @@ void fuse_choice_add(struct fuse_choice *c, const struct fuse_list lists[2], int
     both[1].weight = 1;
     for (int32_t w = 0; w < FUSE_WEIGHTS; w++) {
         both[0].weight = fuse_weights[w];
-        int32_t n = fuse_reciprocal(both, 2, ten, 10);
+        int32_t n = fuse_lists(both, 2, ten, 10);
         for (int32_t i = 0; i < n; i++)
             if (ten[i].document == target)
                 c->gain[w] += gain_at(i);

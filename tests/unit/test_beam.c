@@ -431,9 +431,9 @@ static void test_reciprocal_ranks(void **state)
 {
     (void)state;
     const int64_t a[] = {7, 3, 9}, b[] = {3, 8};
-    const struct fuse_list lists[] = {{a, 3, 1}, {b, 2, 1}};
+    const struct fuse_list lists[] = {{a, 3, 1, NULL}, {b, 2, 1, NULL}};
     struct fuse_hit out[4];
-    assert_int_equal(fuse_reciprocal(lists, 2, out, 4), 4);
+    assert_int_equal(fuse_lists(lists, 2, out, 4), 4);
     assert_int_equal(out[0].document, 3);
     assert_true(fabs(out[0].score - (1.0 / 62 + 1.0 / 61)) < 1e-15);
     assert_true(out[0].rank[0] == 2 && out[0].rank[1] == 1);
@@ -441,11 +441,11 @@ static void test_reciprocal_ranks(void **state)
     assert_int_equal(out[2].document, 8);
     assert_true(out[2].rank[0] == 0 && out[2].rank[1] == 2);
     assert_int_equal(out[3].document, 9);
-    assert_int_equal(fuse_reciprocal(lists, 2, out, 1), 1);
-    assert_int_equal(fuse_reciprocal(lists, 0, out, 4), 0);
+    assert_int_equal(fuse_lists(lists, 2, out, 1), 1);
+    assert_int_equal(fuse_lists(lists, 0, out, 4), 0);
     const int64_t c[] = {5}, d[] = {4};
-    const struct fuse_list tied[] = {{c, 1, 1}, {d, 1, 1}};
-    assert_int_equal(fuse_reciprocal(tied, 2, out, 4), 2);
+    const struct fuse_list tied[] = {{c, 1, 1, NULL}, {d, 1, 1, NULL}};
+    assert_int_equal(fuse_lists(tied, 2, out, 4), 2);
     assert_int_equal(out[0].document, 4); /* a tie: by number */
 }
 
@@ -456,6 +456,44 @@ static double score_of(const struct fuse_hit *hits, int32_t n, int64_t document)
             return hits[i].score;
     return -1;
 }
+
+/* Lists with scores are mixed as distributions: each is divided by its sum first. */
+static void test_shares(void **state)
+{
+    (void)state;
+    const int64_t a[] = {7, 3}, b[] = {3, 8};
+    const double p[] = {0.3, 0.1}, q[] = {30, 10}, none[] = {0, 0};
+    struct fuse_hit out[3];
+    assert_int_equal(fuse_lists((const struct fuse_list[]){{a, 2, 0.5, p}, {b, 2, 1, q}}, 2, out, 3), 3);
+    assert_int_equal(out[0].document, 3); /* 0.5 * 1/4 + 3/4 */
+    assert_true(fabs(out[0].score - 0.875) < 1e-12);
+    assert_int_equal(out[1].document, 7);
+    assert_true(fabs(out[1].score - 0.375) < 1e-12 && fabs(out[2].score - 0.25) < 1e-12);
+    assert_int_equal(fuse_lists((const struct fuse_list[]){{a, 2, 1, none}, {b, 2, 1, q}}, 2, out, 1), 1);
+    assert_true(out[0].document == 3 && fabs(out[0].score - 0.75) < 1e-12); /* a list of nothing adds nothing */
+}
+
+/* Three questions of which the beam answers one and the words two: the weight that serves all three is found, and no list is weighed 0. */
+static void test_weight_is_chosen(void **state)
+{
+    (void)state;
+    struct fuse_choice c = {0};
+    const int64_t beam[] = {1, 2, 3}, words[] = {4, 5, 6}, mixed[] = {7, 1, 8};
+    fuse_choice_add(&c, (const struct fuse_list[]){{beam, 3, 9, NULL}, {words, 3, 9, NULL}}, 4); /* any weight below 1 keeps 4 in front */
+    fuse_choice_add(&c, (const struct fuse_list[]){{beam, 3, 1, NULL}, {mixed, 3, 1, NULL}}, 1); /* both name 1: first from a small weight on */
+    assert_int_equal(c.questions, 2);
+    assert_true(fabs(c.alone[0] - 1) < 1e-12 && fabs(c.alone[1] - (1 + 1 / log2(3))) < 1e-12);
+    int32_t best = fuse_choice_best(&c);
+    assert_true(fuse_weights[best] < 1 && fuse_weights[best] > 0);
+    assert_true(fabs(c.gain[best] - 2) < 1e-12);
+    for (int32_t w = 0; w < best; w++)
+        assert_true(c.gain[w] < c.gain[best]);
+    struct fuse_choice none = {0};
+    fuse_choice_add(&none, (const struct fuse_list[]){{beam, 0, 1, NULL}, {words, 3, 1, NULL}}, 99);
+    assert_int_equal(fuse_choice_best(&none), 0); /* nothing speaks for the beam */
+    assert_true(fuse_weights[0] > 0);
+}
+
 
 /* A document that the first list cannot know has that list's mean term over the ten documents that stand nearest to it in the second one. */
 static void test_missing_terms(void **state)
@@ -469,9 +507,9 @@ static void test_missing_terms(void **state)
         words[i] = 100 + i;
         known[i] = i != NEW;
     }
-    const struct fuse_list lists[] = {{beam, BEAM, 0.5}, {words, WORDS, 1}};
+    const struct fuse_list lists[] = {{beam, BEAM, 0.5, NULL}, {words, WORDS, 1, NULL}};
     struct fuse_hit out[WORDS + BEAM];
-    int32_t n = fuse_reciprocal(lists, 2, out, WORDS + BEAM);
+    int32_t n = fuse_lists(lists, 2, out, WORDS + BEAM);
     assert_true(score_of(out, n, 106) == 1.0 / 67);
     for (int32_t i = 0; i < BEAM; i++) /* nearest ten: 101 .. 105 and 107 .. 111 */
         sum += beam[i] >= 101 && beam[i] <= 111 ? 0.5 / (61 + i) : 0;
@@ -481,12 +519,12 @@ static void test_missing_terms(void **state)
     for (int32_t i = 1; i < n; i++)
         assert_true(out[i - 1].score >= out[i].score);
     memset(known, true, sizeof known);
-    n = fuse_reciprocal(lists, 2, out, WORDS + BEAM);
+    n = fuse_lists(lists, 2, out, WORDS + BEAM);
     fuse_impute(out, n, known, WORDS, 0.5);
     assert_true(score_of(out, n, 106) == 1.0 / 67);
     known[NEW] = false; /* one that its bucket has put high already keeps what it has */
     beam[0] = 106;
-    n = fuse_reciprocal(lists, 2, out, WORDS + BEAM);
+    n = fuse_lists(lists, 2, out, WORDS + BEAM);
     fuse_impute(out, n, known, WORDS, 0.5);
     assert_true(fabs(score_of(out, n, 106) - 1.0 / 67 - 0.5 / 61) < 1e-15);
 }
@@ -508,6 +546,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_new_documents_share_their_bucket),
         cmocka_unit_test(test_prefixes_carry_the_state_that_chose_them),
         cmocka_unit_test(test_reciprocal_ranks),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_weight_is_chosen),
         cmocka_unit_test(test_missing_terms),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

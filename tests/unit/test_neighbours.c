@@ -77,6 +77,77 @@ static void test_options(void **state)
     neighbours_free(n);
 }
 
+/* The short list says what the scores of all items say. */
+static void test_best(void **state)
+{
+    (void)state;
+    struct neighbours *n = build(0, neighbours_defaults());
+    const int32_t histories[][3] = {{0, -1, -1}, {4, 0, -1}, {1, 2, 3}, {9, 0, 4}, {-5, 5, 5}};
+    for (size_t k = 0; k < sizeof histories / sizeof *histories; k++) {
+        double s[ITEMS];
+        struct neighbours_hit hits[ITEMS];
+        int32_t known[3], length = 0, expected = 0;
+        for (int i = 0; i < 3; i++)
+            if (histories[k][i] >= 0 && histories[k][i] < ITEMS)
+                known[length++] = histories[k][i];
+        neighbours_score(n, known, length, s);
+        for (int i = 0; i < length; i++)
+            s[known[i]] = 0;
+        for (int i = 0; i < ITEMS; i++)
+            expected += s[i] > 0;
+        int32_t found = neighbours_best(n, known, length, hits, ITEMS);
+        assert_int_equal(found, expected);
+        for (int32_t i = 0; i < found; i++) {
+            assert_near(hits[i].score, s[hits[i].item]);
+            assert_true(i == 0 || hits[i - 1].score > hits[i].score || (hits[i - 1].score == hits[i].score && hits[i - 1].item < hits[i].item));
+        }
+        assert_int_equal(neighbours_best(n, known, length, hits, 1), expected > 0);
+    }
+    struct neighbours_hit hits[ITEMS], alone[ITEMS];
+    const int32_t unknown[] = {-3, 99, 0}; /* age counts, what is unknown does not */
+    assert_int_equal(neighbours_best(n, unknown, 3, hits, ITEMS), neighbours_best(n, unknown + 2, 1, alone, ITEMS));
+    assert_near(hits[0].score, alone[0].score);
+    neighbours_free(n);
+}
+
+/* Written and read again it is the same; any length but its own, and every field out of its bounds, is refused. */
+static void test_file(void **state)
+{
+    (void)state;
+    struct neighbours *n = build(0, neighbours_defaults());
+    struct err e = {0};
+    struct str file = {0}, again = {0};
+    neighbours_write(n, &file);
+    assert_int_equal(file.size, neighbours_bytes(n));
+    struct neighbours *back = neighbours_read(file.data, file.size, ITEMS, &e);
+    assert_non_null(back);
+    neighbours_write(back, &again);
+    assert_int_equal(again.size, file.size);
+    assert_memory_equal(again.data, file.data, file.size);
+    for (size_t size = 0; size < file.size; size++)
+        assert_null(neighbours_read(file.data, size, ITEMS, &e));
+    assert_null(neighbours_read(file.data, file.size, ITEMS + 1, &e));
+    int refused = 0;
+    for (size_t at = 0; at < file.size; at++)
+        for (int bit = 7; bit >= 6; bit--) { /* the high bits of each byte: signs, exponents, sizes */
+            file.data[at] = (char)(file.data[at] ^ 1 << bit);
+            struct neighbours *damaged = neighbours_read(file.data, file.size, ITEMS, &e);
+            refused += damaged == NULL;
+            if (damaged) { /* what is accepted can be used */
+                struct neighbours_hit hits[ITEMS];
+                const int32_t all[] = {0, 1, 2, 3, 4, 5};
+                neighbours_best(damaged, all, 2, hits, ITEMS);
+            }
+            neighbours_free(damaged);
+            file.data[at] = (char)(file.data[at] ^ 1 << bit);
+        }
+    assert_true(refused > 150);
+    str_free(&file);
+    str_free(&again);
+    neighbours_free(back);
+    neighbours_free(n);
+}
+
 static void test_ranks(void **state)
 {
     (void)state;
@@ -104,6 +175,8 @@ int main(void)
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_held_out_items_do_not_train),
         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_best),
+        cmocka_unit_test(test_file),
         cmocka_unit_test(test_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
