@@ -69,7 +69,7 @@ NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if
   -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty eval-cold fuzz soak install clean
+.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty study-indexers eval-cold fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
@@ -220,6 +220,9 @@ eval-beauty: $(BUILD)/semindex ## learn, train and evaluate on DATA=.../beauty (
 
 eval-cold: $(BUILD)/semindex ## a tenth of DATA (.../cranfield or .../beauty) indexed after training: is it found? (up to 15 minutes on one thread)
 	@tests/bench/cold_start.sh $(BUILD)/semindex $(DATA)
+
+study-indexers: $(BUILD)/semindex ## four indexers on DATA=.../data (beauty, cranfield, cisi), the same task budget (2 hours; goes on where it was)
+	@python3 tests/bench/study_indexers.py $(BUILD)/semindex $(DATA)
 
 fuzz: ## fuzz each target for SECONDS (60)
 	@$(MAKE) --no-print-directory -j2 BUILD=build-fuzz CC=clang CXX=clang++ KERNEL_CC=gcc SAN=fuzzer-no-link,address fuzz-targets
