@@ -113,7 +113,8 @@ def kept(suite, binary, folder, path):
     code, kills, err = kill_and_go_on(binary, [*learn, "--model", other], marks)
     same = code == 0 and all(open(f"{bundle}/{n}", "rb").read() == open(f"{other}/{n}", "rb").read() for n in os.listdir(bundle) if n != "bundle.lock")
     suite.check("a search killed in both trials ends with the same bundle", same and kills >= 2, f"status {code}, {kills} kills, {err[-200:]}")
-    code, _, err = run(binary, "train", "recommend", "--data", data, "--model", bundle, "--recipe", path, "--batch", "64", "--threads", "1")
+    code, _, err = run(binary, "train", "recommend", "--data", data, "--model", bundle, "--recipe", path, "--batch", "64", "--threads", "1",
+                       "--adam-beta1", "0", "--adam-beta2", "0.99", "--weight-decay", "0.01", "--clip", "0", "--lr-warmup", "0.2")
     suite.check("train recommend --recipe with a search", code == 0 and "(kept)" in err)
     code, out, _ = run(binary, "config", "run", "--model", bundle, "--json")
     runs = {r["command"]: r for r in json.loads(out)}
@@ -124,6 +125,8 @@ def kept(suite, binary, folder, path):
                 and learned["given"]["options"]["seed"]["origin"] == "flag" and trained["given"]["options"]["batch"] == {"value": "64", "origin": "flag"})
     suite.check("and what was in effect", trained["effective"]["batch"] == "64" and learned["effective"]["micro_batch"] == "8"
                 and trained["effective"]["adam_eps"] == "1e-06")
+    adam = [trained["effective"][x] for x in ("adam_beta1", "adam_beta2", "weight_decay", "clip", "lr_warmup")]
+    suite.equal("the optimiser's settings", adam, ["0", "0.99", "0.01", "0", "0.2"])
     suite.check("rates that were tried", [x["lr"] for x in learned["search"]] == [2e-3, 1e-2] and [x["lr"] for x in trained["search"]] == [1e-3, 5e-3])
     best = max(trained["search"], key=lambda x: x["validation"])["lr"]
     suite.check("the best rate is the one in effect", float(trained["effective"]["lr"]) == best)

@@ -397,6 +397,7 @@ static int learn(const char *out, struct watcher *w, const struct learn_options 
         o.lr = change->lr;
         o.micro_batch = change->micro_batch;
         o.search = change->search;
+        o.adam = change->adam;
         o.weight_recon = change->weight_recon;
     }
     int rc = file_exists(tokenizer) ? 0 : tokenizer_run(&t, NULL, e);
@@ -507,6 +508,35 @@ static void test_search_with_short_trials(void **state)
     search_rates(2, "short", "short-broken");
 }
 
+static void weights_of(const char *bundle, char hex[65])
+{
+    struct err e;
+    char *path = path_join(folder, bundle);
+    struct bundle *b = bundle_open(path, &e);
+    assert_non_null(b);
+    memcpy(hex, bundle_sha256(b, "indexer.safetensors"), 65);
+    bundle_close(b);
+    free(path);
+}
+
+/* The optimiser's settings reach the stages: the defaults said aloud are "whole"'s weights, another epsilon makes others. */
+static void test_optimiser_is_set(void **state)
+{
+    (void)state;
+    const struct learn_options same = {.lr = 3e-3, .adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6, .weight_decay = -1, .clip = 1, .warmup_share = 0.1}};
+    const struct learn_options other = {.lr = 3e-3, .adam = {.eps = 1e-3}};
+    struct watcher a = {.stop_at = -1}, b = {.stop_at = -1};
+    struct err e = {0};
+    char plain[65], hex[65];
+    assert_int_equal(learn("adam", &a, &same, &e), 0);
+    weights_of("whole", plain);
+    weights_of("adam", hex);
+    assert_string_equal(plain, hex);
+    assert_int_equal(learn("epsilon", &b, &other, &e), 0);
+    weights_of("epsilon", hex);
+    assert_string_not_equal(plain, hex);
+}
+
 /* A loss that is no number ends a trial, not the search; that is remembered. */
 static void test_search_diverges(void **state)
 {
@@ -603,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_run_learns),
         cmocka_unit_test(test_resume_is_exact),
+        cmocka_unit_test(test_optimiser_is_set),
         cmocka_unit_test(test_search_of_rates),
         cmocka_unit_test(test_search_with_short_trials),
         cmocka_unit_test(test_search_diverges),

@@ -137,6 +137,7 @@ struct watch { /* listens to a run: losses, and a wish to stop after some steps 
     int32_t micro_batch;
     double dropout; /* 0: 0.05 */
     struct rate_search search;
+    struct optimiser adam;
     char notes[8192];
 };
 
@@ -166,7 +167,7 @@ static int train(const char *bundle, enum train_task task, int64_t steps, struct
     struct train_options o = {.task = task, .model = path, .data = folder, .start = task == TRAIN_RECOMMEND ? START_RANDOM : START_INDEXER, .d_model = WIDTH, .d_kv = 8,
                               .encoder_layers = 1, .decoder_layers = 1, .batch = 32, .steps = steps, .minutes = w->minutes, .lr = 5e-3, .validations = 3,
                               .patience = 100, .seed = 7, .threads = 2, .checkpoint_s = 1000, .dropout = w->dropout < 0 ? -1 : 0.05,
-                              .micro_batch = w->micro_batch, .search = w->search};
+                              .micro_batch = w->micro_batch, .search = w->search, .adam = w->adam};
     struct run run = {.report = listen, .note = take_note, .state = w, .stop = &w->stop};
     int rc = train_run(&o, &run, e);
     free(path);
@@ -288,6 +289,31 @@ static void test_passes_add_up_to_the_batch(void **state)
         assert_float_equal(all[i]->last, whole.last, 1e-4 * whole.last);    /* six steps of Adam later */
     }
     assert_true(whole.last < whole.first);
+}
+
+/* Every one of the optimiser's settings reaches it: the defaults, said aloud, are what stands without them; any other value makes other weights. */
+static void test_every_setting_of_the_optimiser_counts(void **state)
+{
+    (void)state;
+    static const struct optimiser settings[] = {{0},
+                                                {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6, .weight_decay = -1, .clip = 1, .warmup_share = 0.1},
+                                                {.beta1 = -1},
+                                                {.beta2 = 0.9},
+                                                {.eps = 1e-3},
+                                                {.weight_decay = 0.5},
+                                                {.clip = 1e-3},
+                                                {.warmup_share = 0.9}};
+    struct err e = {0};
+    char plain[65], hex[65];
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        struct watch w = {.adam = settings[i]};
+        make_bundle("adam");
+        if (train("adam", TRAIN_RECOMMEND, 6, &w, &e) != 0)
+            fail_msg("%s", e.message);
+        digest_of("adam", "recommend.safetensors", i ? hex : plain);
+        if (i > 0 && (strcmp(plain, hex) == 0) != (i == 1))
+            fail_msg("setting %zu: the weights are %s those of the defaults", i, i == 1 ? "not" : "still");
+    }
 }
 
 static struct watch searching(int64_t stop_after, int64_t steps)
@@ -499,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_search_resumes),
         cmocka_unit_test(test_recommend_resumes),
         cmocka_unit_test(test_passes_add_up_to_the_batch),
+        cmocka_unit_test(test_every_setting_of_the_optimiser_counts),
         cmocka_unit_test(test_search_of_rates),
         cmocka_unit_test(test_search_with_short_trials),
         cmocka_unit_test(test_a_rate_diverges),
