@@ -22,10 +22,10 @@ struct fuse_hit {
 };
 /* Best `limit` documents of all lists (at most FUSE_LISTS) into out; ties by document ascending. Returns their number. */
 int32_t fuse_lists(const struct fuse_list *lists, int32_t count, struct fuse_hit *out, int32_t limit);
-/* Documents that list 0 cannot know (known[r - 1] false, r: rank in list 1, which has n documents) lack its term. In hits, which fuse_lists made from lists without scores
- * of all of both lists, each of them gets the mean of that term over the FUSE_NEIGHBOURS documents nearest to it in list 1 of which list 0 knows
- * (0 for one that list 0 left out), where that is more than it has: what list 0 gives to documents that list 1 finds as good. weight: of
- * list 0. Sorted again. */
+/* Documents that list 0 cannot know (known[r - 1] false, r: rank in list 1, which has n documents) lack its term. In hits, which fuse_lists made of
+ * all of two lists without scores, each of them gets the mean of that term over the FUSE_NEIGHBOURS documents nearest to it in list 1 of which
+ * list 0 knows (0 for one that list 0 left out), where that is more than it has: what list 0 gives to documents that list 1 finds as good.
+ * weight: of list 0. Sorted again. */
 void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_t n, double weight);
 
 /* The weight of a beam's list beside another one (weight 1), chosen by nDCG@10 of single targets: add questions, then ask for the best of
