@@ -37,7 +37,7 @@ struct engine *engine_open(const struct engine_options *o, const struct run *run
 void engine_close(struct engine *g); /* waits for the writer; NULL is fine */
 
 /* ---- queries ---- */
-enum engine_mode { MODE_HYBRID, MODE_GENERATIVE, MODE_LEXICAL };
+enum engine_mode { MODE_HYBRID, MODE_GENERATIVE, MODE_LEXICAL, MODE_NEIGHBOURS };
 enum engine_task { TASK_SEARCH, TASK_RECOMMEND };
 
 struct engine_past { /* one entry of a history: a document's id, or free text; exactly one is set */
@@ -47,11 +47,12 @@ struct engine_past { /* one entry of a history: a document's id, or free text; e
 struct engine_hit {
     int32_t rank; /* from 1, offset included */
     const char *id, *semantic_id; /* "17-203-0" */
-    double score;                 /* generative: ln P, see interface "score"; lexical: BM25; hybrid: reciprocal ranks */
+    double score;                 /* generative: ln P, see interface "score"; lexical: BM25; neighbours: sum of similarities; hybrid: search:
+                                   * reciprocal ranks, recommend: ln of the share in a mixture */
     const char *title, *text, *attributes; /* as stored; attributes = JSON object text or NULL */
     /* explain */
-    int32_t generative_rank, lexical_rank; /* from 1, 0 = not in that list */
-    double generative_score, lexical_score;
+    int32_t generative_rank, lexical_rank, near_rank; /* from 1, 0 = not in that list; near: by item neighbours */
+    double generative_score, lexical_score, near_score;
     bool suffix_trained; /* the score is ln P of the whole ID; else ln P(c^1..c^L) + ln(bucket share) */
     double log_prefix, log_share;
 };
@@ -61,8 +62,8 @@ struct engine_plan; /* what engine_prepare found out; nobody else's */
 struct engine_query {
     /* set by the caller; strings live until engine_run returns */
     enum engine_task task;
-    enum engine_mode mode; /* recommend: hybrid is the beam, in which documents that came after training are placed by the words
-                           * of the newest entry, too; lexical is ERR_INVALID */
+    enum engine_mode mode; /* search: all but neighbours. recommend: all but lexical; hybrid is the beam, in which documents that came after training
+                           * are placed by the words of the newest entry, mixed with item neighbours where the bundle has them */
     const char *text; /* search */
     const struct engine_past *history; /* recommend, oldest first */
     int32_t history_count;

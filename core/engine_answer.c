@@ -20,7 +20,7 @@ struct answer {
 
 /* ---- lists ---- */
 
-static bool is_excluded(const struct engine_plan *p, int64_t number)
+bool engine_is_excluded(const struct engine_plan *p, int64_t number)
 {
     int32_t low = 0, high = p->excluded_count;
     while (low < high) {
@@ -38,7 +38,7 @@ static void generative_list(struct answer *a, const struct ranking *generative)
     a->list = (struct ranking){.hit = generative->hit};
     for (int32_t i = 0; i < generative->count; i++) {
         struct ranked hit = generative->hit[i];
-        if (is_excluded(a->q->plan, hit.number))
+        if (engine_is_excluded(a->q->plan, hit.number))
             continue;
         hit.generative_rank = a->list.count + 1;
         hit.generative_score = hit.score;
@@ -124,7 +124,7 @@ static int popular_list(struct answer *a, struct err *e)
     q->fallback_used = true;
     a->list.hit = arena_alloc(q->arena, ((size_t)n + 1) * sizeof *a->list.hit);
     for (int32_t i = 0; i < n; i++)
-        if (!is_excluded(q->plan, numbers[i])) {
+        if (!engine_is_excluded(q->plan, numbers[i])) {
             struct ranked *hit = &a->list.hit[a->list.count++];
             *hit = (struct ranked){.number = numbers[i], .score = 1.0 / (FUSE_CONSTANT + a->list.count), .log_prefix = NAN, .log_share = NAN};
         }
@@ -140,6 +140,7 @@ static void fill_hit(const struct answer *a, const struct ranked *from, const st
                                .title = row->document.title, .text = row->document.text, .attributes = row->document.attributes,
                                .generative_rank = from->generative_rank, .lexical_rank = from->lexical_rank,
                                .generative_score = from->generative_score, .lexical_score = from->lexical_score,
+                               .near_rank = from->near_rank, .near_score = from->near_score,
                                .suffix_trained = from->generative_rank ? from->trained : row->trained, .log_prefix = from->log_prefix,
                                .log_share = from->log_share};
     out->semantic_id = engine_id_text(a->q->arena, from->generative_rank ? from->codes : row->codes, positions);
@@ -192,22 +193,38 @@ static int place_by_newest(struct answer *a, struct err *e)
     if (!text || catalog_search(a->reader, text, strlen(text), depth, hits, &found, e) < 0)
         return -1;
     for (int32_t i = 0; i < found; i++)
-        if (!is_excluded(q->plan, hits[i].number))
+        if (!engine_is_excluded(q->plan, hits[i].number))
             hits[n++] = hits[i];
     return engine_place_newcomers(a->reader, q->arena, hits, n, &a->list, e);
 }
 
+/* By neighbours alone, or mixed with the beam. What has neither is answered with what is popular. */
+static int recommend_list(struct answer *a, const struct ranking *generative, struct err *e)
+{
+    struct engine_query *q = a->q;
+    struct ranking near = {0};
+    if (a->g->near && q->mode != MODE_GENERATIVE && q->plan->entries)
+        engine_near_list(a->g, a->gen, q, &near);
+    if (q->mode == MODE_NEIGHBOURS)
+        a->list = near;
+    else if (generative)
+        generative_list(a, generative);
+    if (q->mode == MODE_HYBRID && generative && a->g->near)
+        engine_near_mix(a->g, q, &near, &a->list);
+    if (q->mode == MODE_HYBRID && generative && a->gen->ids->fresh && place_by_newest(a, e) < 0)
+        return -1;
+    return generative || a->list.count ? 0 : popular_list(a, e);
+}
+
 static int make_list(struct answer *a, const struct ranking *generative, struct err *e)
 {
-    if (a->q->task == TASK_RECOMMEND && !generative)
-        return popular_list(a, e);
+    if (a->q->task == TASK_RECOMMEND)
+        return recommend_list(a, generative, e);
     if (!generative)
         return lexical_list(a, e);
-    if (a->q->task == TASK_SEARCH && a->q->mode == MODE_HYBRID)
+    if (a->q->mode == MODE_HYBRID)
         return hybrid_list(a, generative, e);
     generative_list(a, generative);
-    if (a->q->task == TASK_RECOMMEND && a->q->mode == MODE_HYBRID && a->gen->ids->fresh)
-        return place_by_newest(a, e);
     return 0;
 }
 

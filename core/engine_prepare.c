@@ -62,6 +62,8 @@ static void tokenise_query(const struct engine *g, struct engine_query *q)
 
 static int prepare_search(struct engine *g, struct engine_query *q, struct err *e)
 {
+    if (q->mode == MODE_NEIGHBOURS)
+        return err_set(e, ERR_INVALID, "mode is neighbours; a search has no history");
     if (q->mode == MODE_LEXICAL)
         return 0;
     if (need_part(g, q, e) < 0 || choose_beam(g, q, e) < 0)
@@ -236,6 +238,8 @@ static int prepare_recommend(struct engine *g, struct engine_query *q, struct er
     struct engine_plan *p = q->plan;
     if (q->mode == MODE_LEXICAL)
         return err_set(e, ERR_INVALID, "mode is lexical; a recommendation has no words to look for");
+    if (q->mode == MODE_NEIGHBOURS && !g->near)
+        return err_set(e, ERR_CONFLICT, "not_in_model: mode is neighbours, and this bundle has none: its recommender was trained by an older version");
     if (need_part(g, q, e) < 0 || choose_beam(g, q, e) < 0 || check_texts(g, q, e) < 0)
         return -1;
     struct catalog_reader *r = catalog_reader_take(g->catalog, e);
@@ -243,6 +247,12 @@ static int prepare_recommend(struct engine *g, struct engine_query *q, struct er
     catalog_reader_give(r);
     if (rc < 0)
         return -1;
+    if (q->mode == MODE_NEIGHBOURS) { /* no model, no device */
+        q->beam = 0;
+        p->encode = false;
+        list_used(q, p->entries);
+        return 0;
+    }
     int32_t widened = q->beam + (p->excluded_count + WIDEN_STEP - 1) / WIDEN_STEP * WIDEN_STEP;
     p->width = widened < g->options.max_beam ? widened : g->options.max_beam;
     if (p->encode)

@@ -104,12 +104,14 @@ static void write_rank(struct str *out, const char *list, int32_t rank, double s
     str_puts(out, "}");
 }
 
-static void write_explanation(struct str *out, const struct engine_hit *h)
+static void write_explanation(struct str *out, const struct engine_hit *h, enum engine_task task)
 {
     json_key(out, "explain");
     str_puts(out, "{");
     write_rank(out, "generative", h->generative_rank, h->generative_score);
     write_rank(out, "lexical", h->lexical_rank, h->lexical_score);
+    if (task == TASK_RECOMMEND)
+        write_rank(out, "neighbours", h->near_rank, h->near_score);
     json_key(out, "suffix_trained");
     json_bool(out, h->suffix_trained);
     if (h->generative_rank && !h->suffix_trained) {
@@ -121,7 +123,7 @@ static void write_explanation(struct str *out, const struct engine_hit *h)
     str_puts(out, "}");
 }
 
-static void write_hit(struct str *out, const struct engine_hit *h, unsigned fields, bool explain)
+static void write_hit(struct str *out, const struct engine_hit *h, enum engine_task task, unsigned fields, bool explain)
 {
     json_comma(out);
     str_printf(out, "{\"rank\":%d,\"id\":", h->rank);
@@ -132,7 +134,7 @@ static void write_hit(struct str *out, const struct engine_hit *h, unsigned fiel
     json_string(out, h->semantic_id);
     write_document(out, h, fields);
     if (explain)
-        write_explanation(out, h);
+        write_explanation(out, h, task);
     str_puts(out, "}");
 }
 
@@ -152,7 +154,7 @@ void hits_write(struct str *out, const struct engine_query *q, unsigned fields, 
     json_key(out, "hits");
     str_puts(out, "[");
     for (int32_t i = 0; i < q->hit_count; i++)
-        write_hit(out, &q->hits[i], fields, explain);
+        write_hit(out, &q->hits[i], q->task, fields, explain);
     str_puts(out, "]");
     if (q->task == TASK_RECOMMEND) {
         write_ids(out, "used_history", q->used_history, q->used_count);

@@ -78,15 +78,26 @@ static int run_query(const struct options *o, struct engine_query *q, struct err
     return rc;
 }
 
+/* --mode, where it is given and a mode of the query's task. */
+static int take_mode(const struct options *o, struct engine_query *q, struct err *e)
+{
+    const char *mode = option_text(o, OPT_MODE);
+    if (mode && mode_from_name(q->task, mode, &q->mode))
+        return err_set(e, ERR_USAGE, "--mode %s: %s", mode, q->task == TASK_SEARCH ? "search has hybrid, generative and lexical"
+                                                                                 : "recommend has generative, neighbours and hybrid");
+    return 0;
+}
+
 int cli_search(const struct options *o, struct err *e)
 {
-    struct engine_query q = {.task = TASK_SEARCH};
+    struct engine_query q = {.task = TASK_SEARCH, .mode = MODE_HYBRID};
     struct str text = {0};
+    if (take_mode(o, &q, e))
+        return -1;
     if (o->argument_count == 0)
         return err_set(e, ERR_USAGE, "a query is needed");
     for (int i = 0; i < o->argument_count; i++)
         str_printf(&text, "%s%s", i ? " " : "", o->arguments[i]);
-    mode_from_name(option_text(o, OPT_MODE), &q.mode);
     q.text = text.data;
     int rc = run_query(o, &q, e);
     str_free(&text);
@@ -106,7 +117,9 @@ static char *split_exclude(const char *list, const char **ids, int32_t room, int
 int cli_recommend(const struct options *o, struct err *e)
 {
     const char *exclude[256];
-    struct engine_query q = {.task = TASK_RECOMMEND, .mode = MODE_HYBRID, .exclude = exclude, .history_count = o->argument_count};
+    struct engine_query q = {.task = TASK_RECOMMEND, .mode = MODE_GENERATIVE, .exclude = exclude, .history_count = o->argument_count};
+    if (take_mode(o, &q, e))
+        return -1;
     struct engine_past *past = xcalloc((size_t)o->argument_count + 1, sizeof *past);
     char *copy = split_exclude(option_text(o, OPT_EXCLUDE), exclude, 256, &q.exclude_count);
     for (int i = 0; i < o->argument_count; i++)

@@ -159,12 +159,18 @@ static bool root_is_object(struct mapper *m)
 
 /* ---- queries ---- */
 
-int mode_from_name(const char *name, enum engine_mode *mode)
+static const struct mode {
+    const char *name;
+    enum engine_task task;
+    enum engine_mode mode;
+} modes[] = {{"hybrid", TASK_SEARCH, MODE_HYBRID},       {"generative", TASK_SEARCH, MODE_GENERATIVE},    {"lexical", TASK_SEARCH, MODE_LEXICAL},
+             {"hybrid", TASK_RECOMMEND, MODE_HYBRID},    {"generative", TASK_RECOMMEND, MODE_GENERATIVE}, {"neighbours", TASK_RECOMMEND, MODE_NEIGHBOURS}};
+
+int mode_from_name(enum engine_task task, const char *name, enum engine_mode *mode)
 {
-    static const char *const names[] = {[MODE_HYBRID] = "hybrid", [MODE_GENERATIVE] = "generative", [MODE_LEXICAL] = "lexical"};
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(name, names[i])) {
-            *mode = (enum engine_mode)i;
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (modes[i].task == task && !strcmp(name, modes[i].name)) {
+            *mode = modes[i].mode;
             return 0;
         }
     return -1;
@@ -175,8 +181,9 @@ static void map_mode(struct mapper *m, const cJSON *object, const char *base, st
     const cJSON *v = member(object, "mode");
     if (v && !cJSON_IsString(v))
         wrong_type(m, base, "mode", v, "a string");
-    else if (v && mode_from_name(v->valuestring, &q->mode))
-        problem_add(m->p, problem_pointer(m->arena, base, "mode"), "unknown_value", "mode is none of hybrid, generative, lexical");
+    else if (v && mode_from_name(q->task, v->valuestring, &q->mode))
+        problem_add(m->p, problem_pointer(m->arena, base, "mode"), "unknown_value", "mode is none of %s",
+                    q->task == TASK_SEARCH ? "hybrid, generative, lexical" : "generative, neighbours, hybrid");
 }
 
 /* limit, offset, beam_width; what is absent keeps the value that q has. */
@@ -358,15 +365,16 @@ void map_recommend(const struct body *b, const struct mapping_limits *l, struct 
                    const char **too_many)
 {
     static const char *const known[] = {"history",         "limit",  "offset",  "beam_width", "exclude",
-                                        "exclude_history", "fields", "explain", "timeout_ms", NULL};
+                                        "exclude_history", "fields", "explain", "timeout_ms", "mode", NULL};
     struct mapper m = {b, l, p->arena, p, too_many};
-    struct engine_query like = {.task = TASK_RECOMMEND, .mode = MODE_HYBRID, .limit = 10};
+    struct engine_query like = {.task = TASK_RECOMMEND, .mode = MODE_GENERATIVE, .limit = 10};
     *out = (struct search_request){0};
     if (!root_is_object(&m))
         return;
     refuse_unknown(&m, b->root, "", known);
     struct engine_query *q = new_query(&m, &like);
     map_window(&m, b->root, "", q);
+    map_mode(&m, b->root, "", q);
     map_common(&m, out);
     map_history(&m, member(b->root, "history"), q);
     map_exclude(&m, member(b->root, "exclude"), q);

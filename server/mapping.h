@@ -44,6 +44,6 @@ void map_index(const struct body *b, const struct mapping_limits *l, struct engi
                const char **too_many);
 /* One document object (for the command line's JSON lines, where other members are let through): -1 with the first error. */
 int map_document_line(const struct body *b, struct arena *a, struct engine_put *out, struct err *e);
-int mode_from_name(const char *name, enum engine_mode *mode); /* -1 = none */
+int mode_from_name(enum engine_task task, const char *name, enum engine_mode *mode); /* -1 = none */
 
 #endif

@@ -88,7 +88,9 @@ const struct option_def option_table[OPT_COUNT] = {
                             "memory on a GPU for the recorded searches of each model; 0: none", CMD_SERVE, "Engine"},
     [OPT_RENORMALISE] = {"renormalise", FLAG, "score codes among those that the trie allows", SERVING, "Engine"},
 
-    [OPT_MODE] = {"mode", OPTION_CHOICE, "hybrid", 0, 0, "hybrid|generative|lexical", "how documents are ranked", CMD_SEARCH, "Query"},
+    [OPT_MODE] = {"mode", OPTION_CHOICE, "", 0, 0, "hybrid|generative|lexical|neighbours",
+                  "how documents are ranked; search: hybrid (default), generative, lexical; recommend: generative (default), neighbours, hybrid",
+                  CMD_SEARCH | CMD_RECOMMEND, "Query"},
     [OPT_LIMIT] = {"limit", OPTION_INT, "10", 1, 100000, "N", "hits (evaluate: length of a ranking; default 100)",
                    CMD_SEARCH | CMD_RECOMMEND | CMD_EVALUATE, "Query"},
     [OPT_OFFSET] = {"offset", OPTION_INT, "0", 0, 1000000, "N", "hits left out at the top", CMD_SEARCH | CMD_RECOMMEND, "Query"},

@@ -96,7 +96,7 @@ def searches(suite, d, rows, queries, left_out, mode):
 def recommendations(suite, d, rows, histories, left_out):
     means, found = Means(left_out), 0
     for history, target in histories:
-        status, _, answer = d.request("POST", "/recommend", {"history": history, "limit": BEAM, "beam_width": BEAM, "explain": True})
+        status, _, answer = d.request("POST", "/recommend", {"history": history, "limit": BEAM, "beam_width": BEAM, "mode": "hybrid", "explain": True})
         if status != 200:
             suite.check("recommendation", False, f"{status} {answer}")
             return
