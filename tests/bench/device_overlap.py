@@ -129,9 +129,11 @@ class Comparison:
 
 def main():
     a = read_arguments()
+    with open(os.path.join(a.bundle, "bundle.json"), encoding="utf-8") as f:
+        parts = json.load(f)["parts"]
     tasks = [(name, make(a.data, a.queries)) for name, part, file, make in
              (("search", "search.json", "queries.jsonl", searches), ("recommend", "recommend.json", "sequences.txt", recommendations))
-             if os.path.exists(os.path.join(a.bundle, part)) and os.path.exists(os.path.join(a.data, file))]
+             if part in parts and os.path.exists(os.path.join(a.data, file))]
     found = {}
     with tempfile.TemporaryDirectory(prefix="semindex-overlap-") as folder:
         for device in ("cpu", a.device):
