@@ -489,7 +489,7 @@ int validation_weight(struct train *t, const struct validation *v, const struct 
     struct weighing w = {.v = v, .other = other};
     if (search_all(t, v, &(struct validating){add_choice, &w}, e) != 0)
         return -1;
-    int32_t best = fuse_choice_best(&w.choice);
+    int32_t best = fuse_choice_best(&w.choice, other->scored ? 0 : FUSE_RANK_LEAST);
     double n = (double)(w.choice.questions > 0 ? w.choice.questions : 1);
     *weight = w.choice.questions > 0 ? fuse_weights[best] : 1;
     run_note(t->run, "hybrid: beam weight %g beside %s, chosen on %lld questions: nDCG@10 beam %.4f, %s %.4f, both %.4f", *weight, other->name,

@@ -150,10 +150,12 @@ void fuse_choice_add(struct fuse_choice *c, const struct fuse_list lists[2], int
     c->questions++;
 }
 
-int32_t fuse_choice_best(const struct fuse_choice *c)
+int32_t fuse_choice_best(const struct fuse_choice *c, double least)
 {
     int32_t best = 0;
-    for (int32_t w = 1; w < FUSE_WEIGHTS; w++)
+    while (best + 1 < FUSE_WEIGHTS && fuse_weights[best] < least)
+        best++;
+    for (int32_t w = best + 1; w < FUSE_WEIGHTS; w++)
         if (c->gain[w] > c->gain[best])
             best = w;
     return best;

@@ -38,7 +38,9 @@ struct fuse_choice {
 };
 /* lists: the beam's and the other one; their weights are not read. */
 void fuse_choice_add(struct fuse_choice *c, const struct fuse_list lists[2], int64_t target);
-/* Index of the best weight; of equals the smallest. */
-int32_t fuse_choice_best(const struct fuse_choice *c);
+/* Index of the best weight of at least `least`; of equals the smallest. Among ranks a weight below FUSE_RANK_LEAST moves next to nothing: the beam's
+ * first document would pass three others at the top, none of them with .01. */
+#define FUSE_RANK_LEAST 0.05
+int32_t fuse_choice_best(const struct fuse_choice *c, double least);
 
 #endif

@@ -483,14 +483,15 @@ static void test_weight_is_chosen(void **state)
     fuse_choice_add(&c, (const struct fuse_list[]){{beam, 3, 1, NULL}, {mixed, 3, 1, NULL}}, 1); /* both name 1: first from a small weight on */
     assert_int_equal(c.questions, 2);
     assert_true(fabs(c.alone[0] - 1) < 1e-12 && fabs(c.alone[1] - (1 + 1 / log2(3))) < 1e-12);
-    int32_t best = fuse_choice_best(&c);
+    int32_t best = fuse_choice_best(&c, 0);
     assert_true(fuse_weights[best] < 1 && fuse_weights[best] > 0);
     assert_true(fabs(c.gain[best] - 2) < 1e-12);
     for (int32_t w = 0; w < best; w++)
         assert_true(c.gain[w] < c.gain[best]);
     struct fuse_choice none = {0};
     fuse_choice_add(&none, (const struct fuse_list[]){{beam, 0, 1, NULL}, {words, 3, 1, NULL}}, 99);
-    assert_int_equal(fuse_choice_best(&none), 0); /* nothing speaks for the beam */
+    assert_int_equal(fuse_choice_best(&none, 0), 0); /* nothing speaks for the beam */
+    assert_true(fuse_weights[fuse_choice_best(&none, FUSE_RANK_LEAST)] == FUSE_RANK_LEAST);
     assert_true(fuse_weights[0] > 0);
 }
 
