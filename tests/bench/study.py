@@ -51,7 +51,7 @@ class Study:
         if done is not None:
             return done
         os.makedirs(os.path.join(self.folder, row), exist_ok=True)
-        shown = " ".join(arguments).replace(self.folder + "/", "").replace(self.data, "DATA")
+        shown = " ".join(arguments).replace(self.folder + "/", "").replace(self.data, "DATA").replace(os.path.dirname(self.data) + "/", "DATA/../")
         print("%-24s semindex %s" % (row, shown), flush=True)
         spent = self.spent(row, step)
         began, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
