@@ -30,6 +30,7 @@ struct task {
     int32_t *row; /* [documents] row of ids of each document that has an ID */
     struct given *given;
     int32_t given_count, repeat;
+    struct pseudo_query *held; /* [validation.count] given queries that were held out, or NULL: validation is on cut ones */
     struct validation validation;
     uint64_t digest;
     int32_t *place;     /* [documents] of each document in the corpus */
@@ -117,12 +118,15 @@ static void hold_out(struct task *k, const int32_t *query, int32_t pairs)
     if (held < GIVEN_LEAST)
         return;
     validation_reserve(&k->validation, held, k->train->o.max_tokens);
+    k->held = xcalloc((size_t)held, sizeof *k->held);
     k->given_count = 0;
     for (int32_t i = 0; i < pairs; i++)
         if (mix_uniform(seed, (uint64_t)query[i]) >= k->train->o.validation_share)
             k->given[k->given_count++] = k->given[i];
-        else if (k->validation.count < VALIDATION_MOST)
+        else if (k->validation.count < VALIDATION_MOST) {
+            k->held[k->validation.count] = k->given[i].query;
             validation_add(k, &k->given[i].query, k->given[i].row);
+        }
 }
 
 /* ---- opening ---- */
@@ -179,6 +183,7 @@ static void search_close(struct task *k)
     validation_free(&k->validation);
     free(k->row);
     free(k->place);
+    free(k->held);
     free(k->given);
     free(k);
 }
@@ -232,8 +237,15 @@ static int32_t rank_words(void *state, int32_t i, int64_t *rows, double *scores,
     return n < 0 ? -1 : kept;
 }
 
-/* Questions that training never drew, half of their words left out: a person's words are only partly the document's, and a query that is cut out
- * of its document word by word would always be the words' game. */
+static char *spell(const struct task *k, const struct pseudo_query *q)
+{
+    struct str text = {0};
+    pseudo_text(k->pseudo, q, &text);
+    return text.data ? text.data : xstrdup("");
+}
+
+/* Without given queries: questions that training never drew, half of their words left out: a person's words are only partly the document's, and a
+ * query that is cut out of its document word by word would always be the words' game. */
 static void draw_questions(struct weighing *w, struct validation *v)
 {
     struct task *k = w->task;
@@ -245,14 +257,12 @@ static void draw_questions(struct weighing *w, struct validation *v)
     w->text = xcalloc((size_t)n + 1, sizeof *w->text);
     for (int32_t i = 0; i < n; i++) {
         struct pseudo_query q;
-        struct str text = {0};
         int32_t document = (int32_t)((int64_t)i * k->documents / n);
         pseudo_draw(k->pseudo, document, CUT_ANY, draw_seed(k, STREAM_WEIGHT, 0, i), &q);
         pseudo_thin(&q, 0.5, draw_seed(k, STREAM_WEIGHT_THIN, 0, i));
-        pseudo_text(k->pseudo, &q, &text);
         v->offsets[i + 1] = v->offsets[i] + pseudo_tokens(k->pseudo, &q, v->tokens + v->offsets[i], v->longest);
         v->target[i] = k->row[document];
-        w->text[i] = text.data ? text.data : xstrdup("");
+        w->text[i] = spell(k, &q);
     }
     v->count = n;
 }
@@ -260,15 +270,21 @@ static void draw_questions(struct weighing *w, struct validation *v)
 static int choose_weight(struct task *k, struct err *e)
 {
     struct weighing w = {.task = k, .lexical = lexical_open(&k->train->corpus, k->train->run, e)};
-    struct validation v = {0};
+    struct validation drawn = {0};
+    const struct validation *v = k->held ? &k->validation : &drawn;
     if (w.lexical == NULL)
         return -1;
-    draw_questions(&w, &v);
-    int rc = validation_weight(k->train, &v, &(struct validation_other){"bm25", false, rank_words, &w}, &k->beam_weight, e);
-    for (int32_t i = 0; i < v.count; i++)
+    if (!k->held)
+        draw_questions(&w, &drawn);
+    else
+        w.text = xcalloc((size_t)v->count + 1, sizeof *w.text);
+    for (int32_t i = 0; k->held && i < v->count; i++)
+        w.text[i] = spell(k, &k->held[i]);
+    int rc = validation_weight(k->train, v, &(struct validation_other){"bm25", false, rank_words, &w}, &k->beam_weight, e);
+    for (int32_t i = 0; i < v->count; i++)
         free(w.text[i]);
     free(w.text);
-    validation_free(&v);
+    validation_free(&drawn);
     lexical_close(w.lexical);
     return rc;
 }

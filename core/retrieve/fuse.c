@@ -118,7 +118,7 @@ void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_
 
 /* ---- the weight ---- */
 
-const double fuse_weights[FUSE_WEIGHTS] = {0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3};
+const double fuse_weights[FUSE_WEIGHTS] = {0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10};
 
 static double gain_at(int32_t rank) /* from 0 */
 {

@@ -30,7 +30,7 @@ void fuse_impute(struct fuse_hit *hits, int32_t count, const bool *known, int32_
 
 /* The weight of a beam's list beside another one (weight 1), chosen by nDCG@10 of single targets: add questions, then ask for the best of
  * fuse_weights. A beam always counts: there is no weight 0. */
-enum { FUSE_WEIGHTS = 12 };
+enum { FUSE_WEIGHTS = 14 };
 extern const double fuse_weights[FUSE_WEIGHTS]; /* rising */
 struct fuse_choice {
     double gain[FUSE_WEIGHTS], alone[2]; /* sums over the questions: fused by each weight; of each list by itself */
