@@ -25,7 +25,7 @@ LEARN = {
 TRAIN = {"search": "--epochs 20", "recommend": "--epochs 6 --dropout 0"}
 COLUMNS = ("Recall@10", "nDCG@10")
 # The picture: two lines, colours that also differ in lightness, marks of two shapes.
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 560, 360, 64, 48, 24, 56
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 560, 376, 64, 66, 24, 56
 INK, FAINT, COLOURS = "#24292f", "#d0d7de", ("#0b5cad", "#c2410c")
 
 
@@ -113,8 +113,8 @@ def picture(s, name):
             shape = '<circle cx="%.1f" cy="%.1f" r="5" fill="%s"/>' if k == 0 else '<rect x="%.1f" y="%.1f" width="10" height="10" fill="%s"/>'
             out.append(shape % ((px, py, COLOURS[k]) if k == 0 else (px - 5, py - 5, COLOURS[k])))
         lx = WIDTH - RIGHT - 210 + 110 * k
-        out.append(('<circle cx="%d" cy="36" r="5" fill="%s"/>' if k == 0 else '<rect x="%d" y="31" width="10" height="10" fill="%s"/>') % (lx, COLOURS[k]))
-        out.append(text(lx + 16, 41, column, "start"))
+        out.append(('<circle cx="%d" cy="47" r="5" fill="%s"/>' if k == 0 else '<rect x="%d" y="42" width="10" height="10" fill="%s"/>') % (lx, COLOURS[k]))
+        out.append(text(lx + 16, 52, column, "start"))
     out.append("</svg>\n")
     return "\n".join(out)
 
