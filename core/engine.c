@@ -50,7 +50,7 @@ void engine_info(struct engine *g, struct engine_info *out)
     *out = (struct engine_info){.device = g->be->device, .has_indexer = g->indexer.vector_size > 0, .has_search = search, .has_recommend = recommend,
                                 .has_tokenizer = g->tokenizer, .positions = g->layout.positions, .codes = g->layout.codes,
                                 .search_d_model = width_of(search), .recommend_d_model = width_of(recommend),
-                                .indexer_d_model = g->indexer.vector_size, .model_bytes = g->model_bytes + (int64_t)engine_near_bytes(g), .limits = g->options};
+                                .indexer_d_model = g->indexer.vector_size, .model_bytes = g->model_bytes + (int64_t)engine_neighbours_bytes(g), .limits = g->options};
     memcpy(out->model_digest, g->model_digest, sizeof out->model_digest);
     memcpy(out->id_digest, g->id_digest, sizeof out->id_digest);
     struct generation *gen = generation_pin(g->publisher);

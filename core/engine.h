@@ -51,8 +51,8 @@ struct engine_hit {
                                    * reciprocal ranks, recommend: ln of the share in a mixture */
     const char *title, *text, *attributes; /* as stored; attributes = JSON object text or NULL */
     /* explain */
-    int32_t generative_rank, lexical_rank, near_rank; /* from 1, 0 = not in that list; near: by item neighbours */
-    double generative_score, lexical_score, near_score;
+    int32_t generative_rank, lexical_rank, neighbours_rank; /* from 1, 0 = not in that list; by the beam, by words, by item neighbours */
+    double generative_score, lexical_score, neighbours_score;
     bool suffix_trained; /* the score is ln P of the whole ID; else ln P(c^1..c^L) + ln(bucket share) */
     double log_prefix, log_share;
 };

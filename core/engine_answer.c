@@ -140,7 +140,7 @@ static void fill_hit(const struct answer *a, const struct ranked *from, const st
                                .title = row->document.title, .text = row->document.text, .attributes = row->document.attributes,
                                .generative_rank = from->generative_rank, .lexical_rank = from->lexical_rank,
                                .generative_score = from->generative_score, .lexical_score = from->lexical_score,
-                               .near_rank = from->near_rank, .near_score = from->near_score,
+                               .neighbours_rank = from->neighbours_rank, .neighbours_score = from->neighbours_score,
                                .suffix_trained = from->generative_rank ? from->trained : row->trained, .log_prefix = from->log_prefix,
                                .log_share = from->log_share};
     out->semantic_id = engine_id_text(a->q->arena, from->generative_rank ? from->codes : row->codes, positions);
@@ -202,15 +202,15 @@ static int place_by_newest(struct answer *a, struct err *e)
 static int recommend_list(struct answer *a, const struct ranking *generative, struct err *e)
 {
     struct engine_query *q = a->q;
-    struct ranking near = {0};
-    if (a->g->near && q->mode != MODE_GENERATIVE && q->plan->entries)
-        engine_near_list(a->g, a->gen, q, &near);
+    struct ranking others = {0};
+    if (a->g->neighbours && q->mode != MODE_GENERATIVE && q->plan->entries)
+        engine_neighbours_list(a->g, a->gen, q, &others);
     if (q->mode == MODE_NEIGHBOURS)
-        a->list = near;
+        a->list = others;
     else if (generative)
         generative_list(a, generative);
-    if (q->mode == MODE_HYBRID && generative && a->g->near)
-        engine_near_mix(a->g, q, &near, &a->list);
+    if (q->mode == MODE_HYBRID && generative && a->g->neighbours)
+        engine_neighbours_mix(a->g, q, &others, &a->list);
     if (q->mode == MODE_HYBRID && generative && a->gen->ids->fresh && place_by_newest(a, e) < 0)
         return -1;
     return generative || a->list.count ? 0 : popular_list(a, e);

@@ -69,7 +69,7 @@ struct engine {
     struct placer *placer;
     struct publisher *publisher;
     struct vectors *vectors;
-    struct near *near; /* item neighbours; NULL: the bundle has none */
+    struct engine_neighbours *neighbours; /* item neighbours; NULL: the bundle has none */
     int64_t model_bytes;
     char model_digest[65], id_digest[65];
 };
@@ -107,8 +107,8 @@ struct ranked {
     bool trained;
     double log_prefix, log_share;
     uint32_t codes[CATALOG_CODES_MAX]; /* as stored: the suffix itself */
-    int32_t generative_rank, lexical_rank, near_rank;
-    double generative_score, lexical_score, near_score;
+    int32_t generative_rank, lexical_rank, neighbours_rank;
+    double generative_score, lexical_score, neighbours_score;
 };
 struct ranking {
     struct ranked *hit;
@@ -128,13 +128,13 @@ void engine_answer(struct engine *g, struct engine_query *q, const struct genera
 bool engine_is_excluded(const struct engine_plan *p, int64_t number);
 
 /* ---- engine_neighbours.c: item neighbours of a history ---- */
-int engine_near_open(struct engine *g, struct err *e); /* sets g->near where the bundle has neighbours */
-void engine_near_close(struct engine *g);
-size_t engine_near_bytes(const struct engine *g);
+int engine_neighbours_open(struct engine *g, struct err *e); /* sets g->neighbours where the bundle has neighbours */
+void engine_neighbours_close(struct engine *g);
+size_t engine_neighbours_bytes(const struct engine *g);
 /* Documents by neighbours, best first, without those that are excluded, in the query's arena. */
-void engine_near_list(const struct engine *g, const struct generation *gen, const struct engine_query *q, struct ranking *out);
+void engine_neighbours_list(const struct engine *g, const struct generation *gen, const struct engine_query *q, struct ranking *out);
 /* list, the beam's, becomes the mixture of both. */
-void engine_near_mix(const struct engine *g, const struct engine_query *q, const struct ranking *near, struct ranking *list);
+void engine_neighbours_mix(const struct engine *g, const struct engine_query *q, const struct ranking *others, struct ranking *list);
 
 /* ---- engine_newcomers.c: documents that came after training ---- */
 /* known[i] = words[i], what BM25 finds, best first, is no newcomer. list: the beam's, whose trained documents need no look into the store. */

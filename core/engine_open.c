@@ -242,7 +242,7 @@ static int open_parts(struct engine *g, struct code_layout *learned, struct err 
     bundle_digest(g->bundle, g->model_digest);
     if (tokenizer && !(g->tokenizer = tokenizer_open(tokenizer, e)))
         return -1;
-    if (open_task(g, TASK_SEARCH, e) < 0 || open_task(g, TASK_RECOMMEND, e) < 0 || open_indexer(g, learned, e) < 0 || engine_near_open(g, e) < 0)
+    if (open_task(g, TASK_SEARCH, e) < 0 || open_task(g, TASK_RECOMMEND, e) < 0 || open_indexer(g, learned, e) < 0 || engine_neighbours_open(g, e) < 0)
         return -1;
     if (!g->tokenizer && engine_reads_texts(g))
         return err_set(e, ERR_DATA, "%s: an indexer, but no tokenizer.model", bundle_folder(g->bundle));
@@ -324,7 +324,7 @@ void engine_close(struct engine *g)
     placer_close(g->placer);
     device_close(g->device);
     engine_vectors_close(g->vectors);
-    engine_near_close(g);
+    engine_neighbours_close(g);
     for (int t = 0; t < ENGINE_TASKS; t++)
         close_task(&g->task[t]);
     close_indexer(&g->indexer);

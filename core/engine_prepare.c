@@ -238,7 +238,7 @@ static int prepare_recommend(struct engine *g, struct engine_query *q, struct er
     struct engine_plan *p = q->plan;
     if (q->mode == MODE_LEXICAL)
         return err_set(e, ERR_INVALID, "mode is lexical; a recommendation has no words to look for");
-    if (q->mode == MODE_NEIGHBOURS && !g->near)
+    if (q->mode == MODE_NEIGHBOURS && !g->neighbours)
         return err_set(e, ERR_CONFLICT, "not_in_model: mode is neighbours, and this bundle has none: its recommender was trained by an older version");
     if (need_part(g, q, e) < 0 || choose_beam(g, q, e) < 0 || check_texts(g, q, e) < 0)
         return -1;

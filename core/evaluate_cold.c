@@ -260,18 +260,6 @@ static void ratios(struct cold *c)
         }
 }
 
-static int32_t *judgements_of(const struct corpus_queries *q)
-{
-    int32_t *first = xcalloc((size_t)q->count + 1, sizeof *first);
-    for (int32_t i = 0, at = 0; i < q->count; i++) {
-        first[i] = at;
-        while (at < q->judgements && q->judgement[at].query == i)
-            at++;
-        first[i + 1] = at;
-    }
-    return first;
-}
-
 static int run_tasks(struct cold *c, const bool wanted[2], struct err *e)
 {
     struct cold each[2] = {*c, *c};
@@ -312,7 +300,7 @@ int evaluate_cold(struct evaluate *v, struct err *e)
     if (check_data(v, wanted, c.left_out, e) != 0)
         return -1;
     arena_init(&c.arena, 0);
-    c.judgement = judgements_of(&v->corpus.test);
+    c.judgement = corpus_judgements(&v->corpus.test);
     int rc = read_embeddings(&c, e);
     if (rc == 0)
         rc = open_engine(&c, e);

@@ -49,13 +49,11 @@ static void list_queries(struct search_run *s)
     const struct corpus_queries *c = &s->v->corpus.test;
     int32_t most = s->v->o.queries > 0 ? s->v->o.queries : c->count;
     s->query = xcalloc((size_t)c->count + 1, sizeof *s->query);
-    s->first = xcalloc((size_t)c->count + 2, sizeof *s->first);
-    for (int32_t q = 0, i = 0; q < c->count; q++) {
+    s->first = corpus_judgements(c);
+    for (int32_t q = 0; q < c->count; q++) {
         bool relevant = false;
-        s->first[q] = i;
-        for (; i < c->judgements && c->judgement[i].query == q; i++)
+        for (int32_t i = s->first[q]; i < s->first[q + 1]; i++)
             relevant |= c->judgement[i].grade >= 1;
-        s->first[q + 1] = i;
         if (relevant && s->count < most)
             s->query[s->count++] = q;
     }

@@ -111,7 +111,7 @@ static void write_explanation(struct str *out, const struct engine_hit *h, enum 
     write_rank(out, "generative", h->generative_rank, h->generative_score);
     write_rank(out, "lexical", h->lexical_rank, h->lexical_score);
     if (task == TASK_RECOMMEND)
-        write_rank(out, "neighbours", h->near_rank, h->near_score);
+        write_rank(out, "neighbours", h->neighbours_rank, h->neighbours_score);
     json_key(out, "suffix_trained");
     json_bool(out, h->suffix_trained);
     if (h->generative_rank && !h->suffix_trained) {

@@ -232,7 +232,7 @@ static int read_environment(struct options *o, unsigned command, struct err *e)
     return 0;
 }
 
-static char *trimmed(char *s)
+char *option_trim(char *s)
 {
     while (isspace((unsigned char)*s))
         s++;
@@ -244,14 +244,14 @@ static char *trimmed(char *s)
 
 static int read_file_line(struct options *o, char *line, const char *where, struct err *e)
 {
-    char *s = trimmed(line);
+    char *s = option_trim(line);
     if (!*s || *s == '#')
         return 0;
     char *equals = strchr(s, '=');
     if (!equals)
         return err_set(e, ERR_CONFIG, "%s: a line reads `name = value`", where);
     *equals = 0;
-    char *name = trimmed(s), *value = trimmed(equals + 1);
+    char *name = option_trim(s), *value = option_trim(equals + 1);
     int id = option_find(name, strlen(name));
     if (id < 0 || id == OPT_CONFIG) {
         const char *near = option_nearest(name, ~0u);

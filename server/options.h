@@ -221,6 +221,7 @@ const char *option_need(const struct options *o, enum option_id id, struct err *
 
 void option_environment_name(enum option_id id, char name[64]); /* "SEMINDEX_MAX_LIMIT" */
 const char *option_origin_name(enum option_origin origin);
+char *option_trim(char *s); /* in place: without white space at both ends, as lines of config files and recipes are read */
 /* The name in names[0..count) nearest to `given` by edit distance, or NULL when none is near. */
 const char *nearest_name(const char *given, const char *const *names, int count);
 void options_help(struct str *out, unsigned command);    /* the groups of one command, aligned */

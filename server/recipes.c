@@ -6,7 +6,6 @@
 #include "../core/base/embed.h"
 #include "../core/base/file.h"
 #include "cli.h"
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,16 +96,6 @@ static bool is_ours(const struct reading *r, const struct section *s)
     return s->command == r->command && (!s->task || (r->task && !strcmp(s->task, r->task)));
 }
 
-static char *trimmed(char *s)
-{
-    while (isspace((unsigned char)*s))
-        s++;
-    size_t n = strlen(s);
-    while (n && isspace((unsigned char)s[n - 1]))
-        s[--n] = 0;
-    return s;
-}
-
 static int begin_section(struct reading *r, char *line, const char *where, struct err *e)
 {
     const char *names[SECTIONS];
@@ -139,7 +128,7 @@ static int read_value(struct reading *r, char *line, const char *where, struct e
     if (!r->section)
         return err_set(e, ERR_CONFIG, "%s: a value stands in a section, such as [learn-ids]", where);
     *equals = 0;
-    char *name = trimmed(line), *value = trimmed(equals + 1), *what = xprintf("%s: %s", where, name);
+    char *name = option_trim(line), *value = option_trim(equals + 1), *what = xprintf("%s: %s", where, name);
     int id = option_find(name, strlen(name)), rc;
     if (id < 0 || id == OPT_RECIPE || !(option_table[id].commands & r->section->command)) {
         const char *near = option_nearest(name, r->section->command);
@@ -165,7 +154,7 @@ static int read_text(struct reading *r, char *text, struct err *e)
         next = end ? end + 1 : NULL;
         if (end)
             *end = 0;
-        line = trimmed(line);
+        line = option_trim(line);
         snprintf(where, sizeof where, "%s: line %d", r->name, number);
         if (!*line || *line == '#')
             continue;

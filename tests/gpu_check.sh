@@ -17,7 +17,7 @@ stages() {
     cat << 'END'
 build            240 the program, its CUDA module for all architectures (every warning an error), the tests and benches
 build-f32        180 the module in single precision, for comparisons without rounding
-conformance       60 every op against the double reference (test_kernels), recorded searches against called ones; both modules, where built
+conformance       60 every op against the double reference, recorded searches against called ones, a step in one launch against its ops, ties; both modules
 parity            30 the reference folder tests/fixtures/a, T5, LMIndexer, beam search; both modules, where built
 serve             60 the daemon: 16 clients compare their hits with the reference while documents come and go; both modules
 memcheck         300 compute-sanitizer memcheck over the conformance
@@ -90,10 +90,13 @@ sanitizer() {
         return "$NOT_RUN"
     fi
     compute-sanitizer --tool "$1" --error-exitcode 9 "$build/tests/test_kernels" --device "$device" 2>&1 | tail -n 400
+    [ "${PIPESTATUS[0]}" = 0 ] || return 9
+    compute-sanitizer --tool "$1" --error-exitcode 9 "$build/tests/test_device_step" --device "$device" 2>&1 | tail -n 400
 }
 
 stage_build() {
-    make -j"$jobs" CUDA=1 BUILD="$build" all "$build/tests/test_kernels" "$build/tests/test_searcher" "$build/parity" "$build/bench/bench_cuda"
+    make -j"$jobs" CUDA=1 BUILD="$build" all "$build/tests/test_kernels" "$build/tests/test_searcher" "$build/tests/test_device_step" "$build/parity" \
+        "$build/bench/bench_cuda"
 }
 
 stage_build_f32() {
@@ -101,7 +104,8 @@ stage_build_f32() {
 }
 
 stage_conformance() {
-    with_modules python3 tests/run.py "$build/tests/test_kernels --device $device" "$build/tests/test_searcher --device $device"
+    with_modules python3 tests/run.py "$build/tests/test_kernels --device $device" "$build/tests/test_searcher --device $device" \
+        "$build/tests/test_device_step --device $device"
 }
 
 stage_parity() {

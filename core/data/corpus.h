@@ -46,6 +46,8 @@ struct corpus {
 int corpus_read(struct corpus *c, const char *folder, const struct run *run, struct err *e);
 void corpus_free(struct corpus *c); /* {0} is fine */
 
+/* [count + 1]: query q has judgements first[q] .. first[q + 1] - 1. The caller frees. */
+int32_t *corpus_judgements(const struct corpus_queries *q);
 /* Leave-one-out split of user u: the last item is the test target, the one before the validation target, the rest trains. */
 const int32_t *corpus_sequence(const struct corpus *c, int32_t user, int32_t *length);
 

@@ -139,3 +139,15 @@ int corpus_read_queries(struct corpus *c, const char *folder, const struct run *
         return -1;
     return read_set(c, &c->train, first_of(folder, "queries-train.jsonl", "queries.jsonl"), first_of(folder, "qrels-train.tsv", "qrels/train.tsv"), run, e);
 }
+
+int32_t *corpus_judgements(const struct corpus_queries *q)
+{
+    int32_t *first = xcalloc((size_t)q->count + 1, sizeof *first);
+    for (int32_t i = 0, at = 0; i < q->count; i++) {
+        first[i] = at;
+        while (at < q->judgements && q->judgement[at].query == i)
+            at++;
+        first[i + 1] = at;
+    }
+    return first;
+}

@@ -145,8 +145,9 @@ void launch_note(const char *kernel, struct cost cost); /* runtime.cu: counts, a
 template <class P, class A> static __global__ void __launch_bounds__(256, 1) phases_kernel(const __grid_constant__ A a, int phases)
 {
     for (int phase = 0; phase < phases; phase++) {
+        if (phase > 0)
+            cooperative_groups::this_grid().sync();
         P::run(a, phase);
-        cooperative_groups::this_grid().sync();
     }
 }
 template <class P, class A> static inline void launch_phases(const A &a, int phases, dim3 blocks, int threads)

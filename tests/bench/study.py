@@ -5,12 +5,38 @@ commit, load and arguments lie in ROW/STEP.json when it has ended well, and the 
 from the program's own checkpoint; the seconds of all its tries are added up in ROW/STEP.seconds. So a study can be killed at any time, and a row
 whose folder is removed is made anew.
 """
+import argparse
 import json
 import os
 import resource
 import subprocess
 import sys
 import time
+
+
+def read_arguments(what, **more):
+    """BINARY DATA and what every study takes, with options of its own: name=(default, help)."""
+    p = argparse.ArgumentParser(description=what.split("\n", 1)[0])
+    p.add_argument("binary")
+    p.add_argument("data")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--folder", default="", help="where the rows lie")
+    p.add_argument("--out", default="", help="the file that is written")
+    for name, (default, text) in more.items():
+        p.add_argument("--" + name, default=default, help=text)
+    return p.parse_args()
+
+
+def head(title, seed, command):
+    """The first lines of a result file."""
+    return ["%s; seed %d" % (title, seed), "command: " + command, "machine: " + machine(), "date: " + time.strftime("%Y-%m-%d", time.gmtime()),
+            "[..]: 95 % bootstrap intervals over the test questions", ""]
+
+
+def cost_of(record):
+    """A step's command, and what it took."""
+    return "%s\n  seconds=%s cpu_seconds=%s load=%s commit=%s" % tuple(record[k] for k in ("command", "seconds", "cpu_seconds", "load", "commit"))
 
 
 def machine():

@@ -9,14 +9,12 @@ DATA holds beauty/, cranfield/ and cisi/. A row is a data set x an indexer: lear
 of a data set have the same task model and the same number of steps, and the test queries are used by `evaluate` alone. Prints the tables and
 writes them, with every command, to FILE (default tests/bench/results/study-indexers-seedN.txt).
 """
-import argparse
 import json
 import os
 import sys
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from study import Study, machine, ranking, table  # noqa: E402
+from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
 
 INDEXERS = ("lmindexer", "rq-vae", "hierarchical", "residual")
 # LMIndexer reads the texts: its settings are those of the two evaluation scripts, shortened to a quarter of an hour.
@@ -103,8 +101,7 @@ def comparisons(s, name):
 
 
 def report(s):
-    out = ["study-indexers: four indexers, the same task budget; seed %d" % s.seed, "command: make study-indexers DATA=DATA", "machine: " + machine(),
-           "date: " + time.strftime("%Y-%m-%d", time.gmtime()), "[..]: 95 % bootstrap intervals over the test queries", ""]
+    out = head("study-indexers: four indexers, the same task budget", s.seed, "make study-indexers DATA=DATA")
     for name, kind in SETS:
         columns = ["Recall@5", "Recall@10", "nDCG@5", "nDCG@10"] if kind == "beauty" else ["Recall@10", "nDCG@10", "MRR@10"]
         lines = lines_of(s, name, kind, columns)
@@ -115,23 +112,13 @@ def report(s):
         for step in ("learn", "train", "ids", "evaluate"):
             done = s.load(row, step)
             if done:
-                out.append("%s\n  seconds=%s cpu_seconds=%s load=%s commit=%s" % (done["command"], done["seconds"], done["cpu_seconds"], done["load"],
-                                                                                done["commit"]))
+                out.append(cost_of(done))
                 out += ["  " + x for x in done["notes"] if x.startswith(("ids:", "rq-vae:")) or "kept step" in x or "weight" in x]
     return "\n".join(out) + "\n"
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    p.add_argument("binary")
-    p.add_argument("data")
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--rows", default="", help="only rows whose name holds one of these words")
-    p.add_argument("--steps", default="learn,train,evaluate")
-    p.add_argument("--folder", default="")
-    p.add_argument("--out", default="")
-    a = p.parse_args()
+    a = read_arguments(__doc__, rows=("", "only rows whose name holds one of these words"), steps=("learn,train,evaluate", "only these"))
     s = Study(a.binary, a.folder or "build/study-indexers-%d" % a.seed, a.data.rstrip("/"), a.seed, a.threads)
     for name, kind in SETS:
         for indexer in INDEXERS:

@@ -7,14 +7,12 @@ For each L: learn-ids, train search (or recommend, where the data has histories)
 table, writes it with every command to tests/bench/results/study-length-NAME-seedN.txt, and draws Recall@10 and nDCG@10 of the beam alone over L
 as an SVG beside it. Longer IDs tell more documents apart; each position is one more code that the task model has to get right.
 """
-import argparse
 import json
 import os
 import sys
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from study import Study, machine, ranking, table  # noqa: E402
+from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
 
 LENGTHS = (1, 2, 3)
 LEARN = {
@@ -120,23 +118,14 @@ def picture(s, name):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    p.add_argument("binary")
-    p.add_argument("data")
-    p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--folder", default="")
-    p.add_argument("--out", default="")
-    a = p.parse_args()
+    a = read_arguments(__doc__)
     data = os.path.abspath(a.data.rstrip("/"))
     name, task = os.path.basename(data), task_of(data)
     s = Study(a.binary, a.folder or "build/study-length-%s-%d" % (name, a.seed), data, a.seed, a.threads)
     for length in LENGTHS:
         run_row(s, task, length)
     steps = [s.load("length-%d" % x, y) for x in LENGTHS for y in ("learn", "train", "ids", "evaluate")]
-    said = ["study-length: %s, %s; seed %d" % (name, task, a.seed), "command: make study-length DATA=DATA", "machine: " + machine(),
-            "date: " + time.strftime("%Y-%m-%d", time.gmtime()), "[..]: 95 % bootstrap intervals over the test questions", "", table_of(s), "", "steps:"]
-    said += ["%s\n  seconds=%s cpu_seconds=%s load=%s commit=%s" % tuple(x[k] for k in ("command", "seconds", "cpu_seconds", "load", "commit")) for x in steps]
+    said = head("study-length: %s, %s" % (name, task), s.seed, "make study-length DATA=DATA") + [table_of(s), "", "steps:", *map(cost_of, steps)]
     out = a.out or "tests/bench/results/study-length-%s-seed%d.txt" % (name, a.seed)
     with open(out, "w", encoding="utf-8") as f:
         f.write("\n".join(said) + "\n")

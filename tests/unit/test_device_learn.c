@@ -24,6 +24,7 @@
 
 #include "../../core/base/mem.h"
 #include "../../core/learn/lmindexer.h"
+#include "device_kit.h"
 
 enum { STEPS = 30, DOCUMENTS = 8, CORPUS = 40, ROWS = 2 * DOCUMENTS, LONGEST = 14, VOCAB = 60, TOPICS = 5, CODES = 6, POSITIONS = 2 };
 
@@ -175,23 +176,10 @@ static void test_passes(void **state)
 
 int main(int argc, char **argv)
 {
-    char why[256];
-#ifdef SEMINDEX_EMU
-    const char *name = "cuda";
-#else
-    const char *name = "cpu";
-#endif
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--print") == 0)
-            print = true;
-        else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc)
-            name = argv[++i];
-    reference = backend_open("cpu", 2, why, sizeof why);
-    device = backend_open(name, 2, why, sizeof why);
-    if (!reference || !device) {
-        fprintf(stderr, "%s\n", why);
-        return 69;
-    }
+    const struct device_kit kit = device_kit_open(argc, argv);
+    reference = kit.reference;
+    device = kit.device;
+    print = kit.print;
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_warmup), cmocka_unit_test(test_continuous), cmocka_unit_test(test_joint),
                                        cmocka_unit_test(test_passes)};
     return cmocka_run_group_tests(tests, NULL, NULL);

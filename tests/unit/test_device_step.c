@@ -22,6 +22,7 @@
 #include "../../core/model/t5.h"
 #include "../../core/retrieve/beam.h"
 #include "../../core/retrieve/trie.h"
+#include "device_kit.h"
 
 enum { POSITIONS = 4, ROWS_MOST = 80, REQUESTS_MOST = 64, VOCAB = 50 };
 
@@ -291,23 +292,10 @@ static void test_ties(void **state)
 
 int main(int argc, char **argv)
 {
-    char why[256];
-#ifdef SEMINDEX_EMU
-    const char *name = "cuda";
-#else
-    const char *name = "cpu";
-#endif
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--print") == 0)
-            print = true;
-        else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc)
-            name = argv[++i];
-    reference = backend_open("cpu", 2, why, sizeof why);
-    device = backend_open(name, 2, why, sizeof why);
-    if (!reference || !device) {
-        fprintf(stderr, "%s\n", why);
-        return 69;
-    }
+    const struct device_kit kit = device_kit_open(argc, argv);
+    reference = kit.reference;
+    device = kit.device;
+    print = kit.print;
     counted = without = *device;
     counted.decode_stack = device->decode_stack ? counted_stack : NULL;
     without.decode_stack = NULL;

@@ -18,6 +18,7 @@
 #include "../../core/base/mem.h"
 #include "../../core/engine_device.h"
 #include "../../core/retrieve/searcher.h"
+#include "device_kit.h"
 
 enum { VOCAB = 13, D = 16, CODES = 5, SUFFIXES = 64, DOCUMENTS = 60, MANY = 1500, POSITIONS = 3, REQUESTS = 7, LONGEST = 9, WIDEST = 12,
        TOKENS = REQUESTS * LONGEST, BUDGET = 64 << 20 };
@@ -500,17 +501,7 @@ static void test_callers(void **state)
 
 int main(int argc, char **argv)
 {
-    char why[256];
-#ifdef SEMINDEX_EMU
-    const char *device = "cuda";
-#else
-    const char *device = "cpu";
-#endif
-    be = backend_open(argc > 2 && strcmp(argv[1], "--device") == 0 ? argv[2] : device, 2, why, sizeof why);
-    if (!be) {
-        fprintf(stderr, "%s\n", why);
-        return 69;
-    }
+    be = device_kit_open(argc, argv).device;
     recorded = be->record_begin != NULL;
 #ifdef SEMINDEX_EMU
     exact = true;
