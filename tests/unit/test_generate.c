@@ -1,0 +1,257 @@
+/* test_generate.c: text from a T5: greedy texts are transformers', draws depend on seed, key, sample and step alone, and a top-k draw has the shares
+ * that softmax gives.
+ *
+ * tests/fixtures/a/generate/expected.json was made by tests/reference/generate.py from the models t5_v10 and t5_v11; its rows are written in one
+ * batch, alone, and among others in another order. */
+#include "../../core/base/file.h"
+#include "../../core/base/mem.h"
+#include "../../core/model/t5_load.h"
+#include "../../core/retrieve/generate.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { ROWS = 8, TOKENS = 1024, STEPS = 20, SAMPLES = 5, DRAWS = 1000 };
+
+static const struct backend *be;
+
+static struct t5 *load(const char *name)
+{
+    struct err e = {0};
+    char *folder = xprintf("tests/fixtures/a/%s", name);
+    struct t5_source *s = t5_source_folder(folder, 0, &e);
+    struct t5 *m = s ? t5_load(be, s, NULL, &e) : NULL;
+    if (m == NULL)
+        fail_msg("%s", e.message);
+    t5_source_close(s);
+    free(folder);
+    return m;
+}
+
+static struct generate *open_generate(struct t5 *m, int32_t samples, int32_t steps)
+{
+    struct err e = {0};
+    struct generate *g = generate_init(m, &(struct generate_limits){.rows = ROWS, .tokens = TOKENS, .samples = samples, .steps = steps}, &e);
+    if (g == NULL)
+        fail_msg("%s", e.message);
+    return g;
+}
+
+static const struct generate_options greedy = {.samples = 1, .steps = STEPS, .top_k = 1, .temperature = 1, .seed = 1};
+
+struct batch {
+    int32_t tokens[TOKENS], offsets[ROWS + 1], count;
+    uint64_t key[ROWS];
+};
+
+static void add_row(struct batch *b, const cJSON *row, uint64_t key)
+{
+    const cJSON *token;
+    int32_t at = b->offsets[b->count];
+    cJSON_ArrayForEach(token, row) b->tokens[at++] = token->valueint;
+    b->key[b->count] = key;
+    b->offsets[++b->count] = at;
+}
+
+static void run(struct generate *g, const struct batch *b, const struct generate_options *o)
+{
+    generate_run(g, &(struct t5_batch){b->count, b->tokens, b->offsets}, b->key, o);
+}
+
+static void assert_text(const struct generate *g, int32_t row, const cJSON *want)
+{
+    int32_t count;
+    const int32_t *text = generate_tokens(g, row, 0, &count);
+    assert_int_equal(count, cJSON_GetArraySize(want));
+    for (int32_t i = 0; i < count; i++)
+        assert_int_equal(text[i], cJSON_GetArrayItem(want, i)->valueint);
+}
+
+static void greedy_of(const char *name, const cJSON *rows)
+{
+    struct t5 *m = load(name);
+    struct generate *g = open_generate(m, 1, STEPS);
+    struct batch all = {0};
+    assert_int_equal(cJSON_GetArraySize(rows), ROWS);
+    for (int32_t i = 0; i < ROWS; i++)
+        add_row(&all, cJSON_GetObjectItem(cJSON_GetArrayItem(rows, i), "input"), (uint64_t)i);
+    run(g, &all, &greedy);
+    for (int32_t i = 0; i < ROWS; i++)
+        assert_text(g, i, cJSON_GetObjectItem(cJSON_GetArrayItem(rows, i), "output"));
+    for (int32_t i = 0; i < ROWS; i++) {
+        struct batch one = {0};
+        add_row(&one, cJSON_GetObjectItem(cJSON_GetArrayItem(rows, i), "input"), 99);
+        run(g, &one, &greedy);
+        assert_text(g, 0, cJSON_GetObjectItem(cJSON_GetArrayItem(rows, i), "output"));
+    }
+    generate_free(g);
+    t5_free(m);
+}
+
+static cJSON *expected(void)
+{
+    struct err e = {0};
+    char *text = file_read("tests/fixtures/a/generate/expected.json", 0, NULL, &e);
+    cJSON *o = text ? cJSON_Parse(text) : NULL;
+    if (o == NULL)
+        fail_msg("expected.json: %s", e.message);
+    free(text);
+    return o;
+}
+
+static const cJSON *rows_of(const cJSON *expect, const char *name)
+{
+    return cJSON_GetObjectItem(cJSON_GetObjectItem(expect, name), "rows");
+}
+
+static void test_greedy_is_transformers(void **state)
+{
+    (void)state;
+    cJSON *o = expected();
+    greedy_of("t5_v10", rows_of(o, "t5_v10"));
+    greedy_of("t5_v11", rows_of(o, "t5_v11"));
+    cJSON_Delete(o);
+}
+
+struct drawn { /* what one run wrote */
+    int32_t text[ROWS][SAMPLES][STEPS], length[ROWS][SAMPLES];
+};
+
+static struct drawn *draw(struct generate *g, const struct batch *b, const struct generate_options *o)
+{
+    struct drawn *d = xcalloc(1, sizeof *d);
+    run(g, b, o);
+    for (int32_t i = 0; i < b->count; i++)
+        for (int32_t s = 0; s < o->samples; s++) {
+            const int32_t *text = generate_tokens(g, i, s, &d->length[i][s]);
+            memcpy(d->text[i][s], text, (size_t)d->length[i][s] * sizeof *text);
+        }
+    return d;
+}
+
+static void assert_ends_and_varies(const struct drawn *d)
+{
+    int ended = 0, distinct = 0;
+    for (int32_t i = 0; i < ROWS; i++)
+        for (int32_t s = 0; s < SAMPLES; s++) {
+            ended += d->length[i][s] < STEPS;
+            distinct += s > 0 && memcmp(d->text[i][s], d->text[i][0], sizeof d->text[i][0]) != 0;
+        }
+    assert_true(ended > 0 && ended < ROWS * SAMPLES); /* rows left the batch while others went on */
+    assert_int_equal(distinct, ROWS * (SAMPLES - 1));
+}
+
+/* The same draws whatever stands beside a row and however many samples it has; other ones for another seed, key or sample. */
+static void test_draws_depend_on_their_own(void **state)
+{
+    (void)state;
+    struct generate_options o = {.samples = SAMPLES, .steps = STEPS, .top_k = 10, .temperature = 1, .seed = 3}, few = o, seeded = o;
+    cJSON *expect = expected();
+    const cJSON *rows = rows_of(expect, "t5_v11");
+    struct t5 *m = load("t5_v11");
+    struct generate *g = open_generate(m, SAMPLES, STEPS);
+    struct batch forth = {0}, back = {0}, keyed;
+    few.samples = 2;
+    seeded.seed = 4;
+    for (int32_t i = 0; i < ROWS; i++)
+        add_row(&forth, cJSON_GetObjectItem(cJSON_GetArrayItem(rows, i), "input"), (uint64_t)i + 100);
+    for (int32_t i = ROWS - 2; i >= 0; i -= 2)
+        add_row(&back, cJSON_GetObjectItem(cJSON_GetArrayItem(rows, i), "input"), (uint64_t)i + 100);
+    keyed = forth;
+    keyed.key[0] = 7;
+    struct drawn *all = draw(g, &forth, &o), *some = draw(g, &back, &few), *other[] = {draw(g, &forth, &seeded), draw(g, &keyed, &o)};
+    assert_ends_and_varies(all);
+    for (int32_t i = 0; i < back.count; i++)
+        for (int32_t s = 0; s < 2; s++) {
+            assert_int_equal(some->length[i][s], all->length[ROWS - 2 - 2 * i][s]);
+            assert_memory_equal(some->text[i][s], all->text[ROWS - 2 - 2 * i][s], sizeof some->text[i][s]);
+        }
+    for (int k = 0; k < 2; k++)
+        assert_memory_not_equal(other[k]->text[0], all->text[0], sizeof all->text[0]);
+    assert_memory_equal(other[1]->text[1], all->text[1], sizeof all->text[1]);
+    free(all);
+    free(some);
+    free(other[0]);
+    free(other[1]);
+    generate_free(g);
+    t5_free(m);
+    cJSON_Delete(expect);
+}
+
+static void logits_of(struct t5 *m, const struct batch *b, float *logits)
+{
+    struct err e = {0};
+    int32_t vocab = t5_config_of(m)->vocab, start = 0, one[2] = {0, 1}, n = b->offsets[1];
+    struct t5_work *w = t5_work_init(m, &(struct t5_limits){.encoder_tokens = n, .decoder_tokens = 1, .rows = 1}, &e);
+    struct act *y = be->act_alloc(vocab);
+    assert_true(w && y);
+    t5_encode(m, w, &(struct t5_batch){1, b->tokens, b->offsets}, 0);
+    t5_decode(m, w, &(struct t5_batch){1, &start, one}, 0);
+    be->linear(y, t5_decoded(w), t5_head(m), 1, t5_head_scale(m), 0);
+    be->download(logits, y, vocab);
+    be->release(y);
+    t5_work_free(w);
+}
+
+/* First tokens against softmax over the three likeliest at temperature 2: within five standard deviations, and no other token. */
+static void assert_shares(float *logits, int32_t vocab, const int32_t *hits)
+{
+    double sum = 0, p[3];
+    int32_t best[3], drawn = 0;
+    for (int k = 0; k < 3; k++) {
+        best[k] = 0;
+        for (int32_t v = 0; v < vocab; v++)
+            if (logits[v] > logits[best[k]])
+                best[k] = v;
+        sum += p[k] = exp(logits[best[k]] / 2);
+        logits[best[k]] = -1e30f;
+    }
+    for (int k = 0; k < 3; k++) {
+        double share = p[k] / sum;
+        assert_true(hits[best[k]] > 0 && fabs(hits[best[k]] - DRAWS * share) < 5 * sqrt(DRAWS * share * (1 - share)));
+        drawn += hits[best[k]];
+    }
+    assert_int_equal(drawn, DRAWS);
+}
+
+static void test_shares_of_a_draw(void **state)
+{
+    (void)state;
+    const struct generate_options o = {.samples = DRAWS, .steps = 1, .top_k = 3, .temperature = 2, .seed = 5};
+    cJSON *expect = expected();
+    struct t5 *m = load("t5_v11");
+    struct generate *g = open_generate(m, DRAWS, 1);
+    int32_t vocab = t5_config_of(m)->vocab;
+    float *logits = xcalloc((size_t)vocab, sizeof *logits);
+    int32_t *hits = xcalloc((size_t)vocab, sizeof *hits);
+    struct batch b = {0};
+    add_row(&b, cJSON_GetObjectItem(cJSON_GetArrayItem(rows_of(expect, "t5_v11"), 3), "input"), 7);
+    logits_of(m, &b, logits);
+    run(g, &b, &o);
+    for (int32_t s = 0; s < DRAWS; s++) {
+        int32_t count;
+        const int32_t *text = generate_tokens(g, 0, s, &count);
+        hits[count ? text[0] : 1]++;
+    }
+    assert_shares(logits, vocab, hits);
+    free(logits);
+    free(hits);
+    generate_free(g);
+    t5_free(m);
+    cJSON_Delete(expect);
+}
+
+int main(void)
+{
+    char message[200];
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_greedy_is_transformers), cmocka_unit_test(test_draws_depend_on_their_own),
+                                       cmocka_unit_test(test_shares_of_a_draw)};
+    be = backend_open("cpu", 2, message, sizeof message);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
