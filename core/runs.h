@@ -70,11 +70,12 @@ struct learn_options {
 };
 int learn_run(const struct learn_options *o, const struct run *run, struct err *e);
 
-/* semindex train search|recommend: adds a task model to the bundle. */
-enum train_task { TRAIN_SEARCH, TRAIN_RECOMMEND };
+/* semindex train search|recommend|queries: adds a task model to the bundle. queries: a T5 that writes queries from a document's text. */
+enum train_task { TRAIN_SEARCH, TRAIN_RECOMMEND, TRAIN_QUERIES };
 /* Where the weights come from. By default a model that reads text starts from an indexer that was itself learned from an imported T5; else from
- * random weights: an indexer learned from random weights has gone far in its own direction, and a task learns much faster without it. */
-enum train_start { START_DEFAULT, START_RANDOM, START_INDEXER };
+ * random weights: an indexer learned from random weights has gone far in its own direction, and a task learns much faster without it. What writes
+ * queries starts from the part base where there is one, else from the indexer, else from random weights. */
+enum train_start { START_DEFAULT, START_RANDOM, START_INDEXER, START_BASE };
 struct train_options {
     enum train_task task;
     const char *model; /* bundle */
@@ -82,23 +83,25 @@ struct train_options {
     bool text_history;   /* recommend: histories as texts instead of semantic IDs */
     enum train_start start;
     int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of a random start; the indexer's for texts, else 64, 256, 16, 4, 2, 2 */
-    int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256 */
+    int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256, queries 128 */
     int32_t max_history; /* 20 items */
-    int32_t batch;       /* samples; 256 */
+    int32_t batch;       /* samples; 256, queries 32 */
     int64_t steps;       /* 0 = by minutes or epochs */
     double epochs;       /* 0 = by minutes; default 10 when neither is given */
     double minutes;      /* training time bound; the schedule falls to 0 over the steps that fit (measured), fixed once in the checkpoint */
-    int32_t micro_batch; /* samples a pass, gradients added up to the batch; 512, and fewer where their inputs are long */
-    double lr;           /* 4e-3 for ID histories, else 2e-3 */
+    int32_t micro_batch; /* samples a pass, gradients added up to the batch; 512 (queries 16, on a GPU 128), and fewer where their inputs are long */
+    double lr;           /* 4e-3 for ID histories, 5e-4 for queries from a base, else 2e-3 */
     struct rate_search search; /* of lr, judged by the validation metric */
     struct optimiser adam;
-    double dropout;      /* 0.1, but none for search from random weights; <0 = none */
+    double dropout;      /* 0.1, but none for search and queries from random weights; <0 = none */
     double label_smoothing;
     double validation_share; /* search: share of pairs' documents held out for early stopping; 0.02 */
     int32_t validations;     /* number of validations over the run; 10 */
     int32_t patience;        /* validations without a better metric before the end; 5 */
     bool given_pairs;        /* search: use the folder's training queries (queries-train.jsonl) when there are any; default true in the CLI */
     int32_t pseudo_per_document; /* 15 cut pseudo-queries per document and epoch */
+    const char *written; /* search: files of written queries, commas between (data/written.h); NULL: none */
+    double written_share; /* of an epoch's cut and written samples, how many are written ones; 0.5, <0 = 0 */
     uint64_t seed;
     const char *device;
     int threads;
@@ -106,6 +109,26 @@ struct train_options {
     const char *given; /* as learn_options.given */
 };
 int train_run(const struct train_options *o, const struct run *run, struct err *e);
+
+/* semindex queries: writes pseudo-queries for every document: JSON lines {"_id","sample","query"}, data/written.h. The file appears when it is
+ * whole; until then FILE.part and, once a checkpoint, FILE.part.state, from which a stopped run goes on. */
+struct queries_options {
+    const char *model; /* bundle: its part `queries`, else `base` */
+    const char *data;
+    const char *out;
+    int32_t per_document; /* 15 */
+    int32_t top_k;        /* 10; 1 = greedy */
+    double temperature;   /* 1 */
+    int32_t max_tokens;   /* of a query; 64 */
+    int32_t input_tokens; /* of a document, EOS included; what the part was trained with, else 512 */
+    int32_t batch;        /* documents at once; by memory, at most 16 */
+    int32_t limit;        /* first documents only; 0 = all */
+    uint64_t seed;
+    const char *device;
+    int threads;
+    double checkpoint_s; /* 5 */
+};
+int queries_run(const struct queries_options *o, const struct run *run, struct err *e);
 
 /* semindex evaluate: one table of rankings x metrics, as a text table or JSON. */
 struct evaluate_options {
@@ -131,7 +154,7 @@ struct evaluate_options {
 int evaluate_run(const struct evaluate_options *o, const struct run *run, struct str *out, struct err *e);
 
 
-/* How the parts of a bundle were made: a JSON array of what learn/provenance.h describes, in the order learn-ids, search, recommend; opening the
+/* How the parts of a bundle were made: a JSON array of what learn/provenance.h describes, in the order learn-ids, search, recommend, queries; opening the
  * bundle checks every file of it. */
 int runs_of_bundle(const char *model, struct str *out, struct err *e);
 

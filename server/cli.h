@@ -22,6 +22,7 @@ void cli_progress_end(void);
 int cli_import(const struct options *o, struct err *e);
 int cli_tokenizer(const struct options *o, struct err *e);
 int cli_learn(const struct options *o, struct err *e);
+int cli_queries(const struct options *o, struct err *e);
 int cli_train(const struct options *o, struct err *e);
 int cli_evaluate(const struct options *o, struct err *e);
 int cli_sample(const struct options *o, struct err *e);

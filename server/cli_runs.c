@@ -225,7 +225,7 @@ static void train_shape(const struct options *o, struct train_options *t)
 {
     t->text_history = option_flag(o, OPT_TEXT_HISTORY);
     const char *start = option_text(o, OPT_START);
-    t->start = !start || !*start ? START_DEFAULT : !strcmp(start, "random") ? START_RANDOM : START_INDEXER;
+    t->start = !start || !*start ? START_DEFAULT : !strcmp(start, "random") ? START_RANDOM : !strcmp(start, "base") ? START_BASE : START_INDEXER;
     t->d_model = small(o, OPT_D_MODEL);
     t->d_ff = small(o, OPT_D_FF);
     t->d_kv = small(o, OPT_D_KV);
@@ -252,6 +252,8 @@ static void train_schedule(const struct options *o, struct train_options *t)
     t->patience = small(o, OPT_PATIENCE);
     t->given_pairs = !option_flag(o, OPT_CUT_QUERIES);
     t->pseudo_per_document = small(o, OPT_PSEUDO);
+    t->written = option_text(o, OPT_QUERIES);
+    t->written_share = weight(o, OPT_WRITTEN_SHARE);
     t->seed = (uint64_t)option_int(o, OPT_SEED);
     t->device = option_text(o, OPT_DEVICE);
     t->threads = small(o, OPT_THREADS);
@@ -261,12 +263,18 @@ static void train_schedule(const struct options *o, struct train_options *t)
 int cli_train(const struct options *o, struct err *e)
 {
     struct train_options t = {.model = option_need(o, OPT_MODEL, e), .task = TRAIN_SEARCH};
-    if (!t.model || !(t.data = option_need(o, OPT_DATA, e)) || one_argument(o, "the task, search or recommend,", e))
+    if (!t.model || !(t.data = option_need(o, OPT_DATA, e)) || one_argument(o, "the task, search, recommend or queries,", e))
         return -1;
     if (!strcmp(o->arguments[0], "recommend"))
         t.task = TRAIN_RECOMMEND;
+    else if (!strcmp(o->arguments[0], "queries"))
+        t.task = TRAIN_QUERIES;
     else if (strcmp(o->arguments[0], "search"))
-        return err_set(e, ERR_USAGE, "'%s' is no task; search and recommend are", o->arguments[0]);
+        return err_set(e, ERR_USAGE, "'%s' is no task; search, recommend and queries are", o->arguments[0]);
+    if (option_set(o, OPT_QUERIES) && t.task != TRAIN_SEARCH)
+        return err_set(e, ERR_USAGE, "--queries names written queries, which only train search reads");
+    if (option_set(o, OPT_WRITTEN_SHARE) && !option_set(o, OPT_QUERIES))
+        return err_set(e, ERR_USAGE, "--written-share is the share of the queries of --queries, which is missing");
     train_shape(o, &t);
     train_schedule(o, &t);
     if (rates_of(o, &t.search, e))
@@ -279,6 +287,41 @@ int cli_train(const struct options *o, struct err *e)
     return rc;
 }
 
+int cli_queries(const struct options *o, struct err *e)
+{
+    struct queries_options q = {.model = option_need(o, OPT_MODEL, e),
+                                .per_document = small(o, OPT_PER_DOCUMENT),
+                                .top_k = small(o, OPT_TOP_K),
+                                .temperature = option_real(o, OPT_TEMPERATURE),
+                                .max_tokens = small(o, OPT_MAX_TOKENS),
+                                .input_tokens = small(o, OPT_INPUT_TOKENS),
+                                .batch = small(o, OPT_BATCH),
+                                .limit = small(o, OPT_FIRST),
+                                .seed = (uint64_t)option_int(o, OPT_SEED),
+                                .device = option_text(o, OPT_DEVICE),
+                                .threads = small(o, OPT_THREADS),
+                                .checkpoint_s = option_real(o, OPT_CHECKPOINT_S)};
+    if (!q.model || !(q.data = option_need(o, OPT_DATA, e)) || !(q.out = option_need(o, OPT_OUT, e)) || cli_no_arguments(o, e))
+        return -1;
+    int rc = queries_run(&q, cli_progress_begin(o), e);
+    cli_progress_end();
+    if (rc == 0)
+        fprintf(stderr, "wrote %s\n", q.out);
+    return rc;
+}
+
+/* evaluate --queries N. */
+static int first_queries(const struct options *o, int32_t *n, struct err *e)
+{
+    const char *text = option_text(o, OPT_QUERIES);
+    char *end;
+    long x = text ? strtol(text, &end, 10) : 0;
+    if (text && (end == text || *end || x < 1 || x > INT32_MAX))
+        return err_set(e, ERR_USAGE, "--queries %s: a number of queries, 1 .. %d", text, INT32_MAX);
+    *n = (int32_t)x;
+    return 0;
+}
+
 int cli_evaluate(const struct options *o, struct err *e)
 {
     struct evaluate_options v = {
@@ -287,7 +330,6 @@ int cli_evaluate(const struct options *o, struct err *e)
         .task = option_text(o, OPT_TASK),
         .beam = small(o, OPT_BEAM),
         .limit = option_given(o, OPT_LIMIT) ? small(o, OPT_LIMIT) : 0,
-        .queries = small(o, OPT_QUERIES),
         .with_history = option_flag(o, OPT_WITH_HISTORY),
         .intervals = option_flag(o, OPT_INTERVALS),
         .compare = option_text(o, OPT_COMPARE),
@@ -303,7 +345,7 @@ int cli_evaluate(const struct options *o, struct err *e)
         .threads = small(o, OPT_THREADS),
     };
     struct str out = {0};
-    if (!v.data || cli_no_arguments(o, e))
+    if (!v.data || cli_no_arguments(o, e) || first_queries(o, &v.queries, e))
         return -1;
     int rc = evaluate_run(&v, cli_progress_begin(o), &out, e);
     cli_progress_end();

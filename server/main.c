@@ -31,8 +31,15 @@ static const struct command commands[] = {
     {"learn-ids", CMD_LEARN, "Learning", "--data DIR --model BUNDLE", "learn semantic IDs of a corpus and write a bundle",
      "BUNDLE is written; --out is another name for it. A stopped run goes on where it was when started again with the same options.",
      cli_learn},
-    {"train", CMD_TRAIN, "Learning", "search|recommend --model BUNDLE --data DIR", "add a search or recommendation model to a bundle", NULL,
+    {"train", CMD_TRAIN, "Learning", "search|recommend|queries --model BUNDLE --data DIR",
+     "add a search, recommendation or query-writing model to a bundle",
+     "queries learns to write queries from the folder's training queries, or from cut ones. search takes what `semindex queries` wrote, or a file of\n"
+     "one's own, by --queries FILE,..: lines {\"_id\": document id, \"query\": text}.",
      cli_train},
+    {"queries", CMD_QUERIES, "Learning", "--model BUNDLE --data DIR --out FILE.jsonl", "write pseudo-queries for every document (docT5query)",
+     "By the bundle's part queries (train queries), else its base (import). A line is {\"_id\": document id, \"sample\": number, \"query\": text}; a\n"
+     "document's queries that differ in case and spaces alone are written once. A stopped run (FILE.part) goes on when started again.",
+     cli_queries},
     {"evaluate", CMD_EVALUATE, "Learning", "--data DIR [--model BUNDLE] [--task NAME]",
      "rank held-out queries and histories; print metrics beside baselines", NULL, cli_evaluate},
     {"prepare", CMD_PREPARE, "Learning", "amazon|esci|nq|msmarco|trec-dl|beir FOLDER --out DIR",

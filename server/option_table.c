@@ -11,19 +11,19 @@
 #define RUNS (CMD_LEARN | CMD_TRAIN | CMD_EVALUATE)
 #define SHAPED (CMD_LEARN | CMD_TRAIN)
 #define PRINTING (CMD_EVALUATE | CMD_PREPARE | QUERYING | CMD_VERSION | CMD_DOCTOR | CMD_CONFIG)
-#define LONG (CMD_IMPORT | CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_PREPARE | STORE | QUERYING)
+#define LONG (CMD_IMPORT | CMD_TOKENIZER | RUNS | CMD_QUERIES | CMD_SAMPLE | CMD_PREPARE | STORE | QUERYING)
 
 #define FLAG OPTION_FLAG, "", 0, 1, ""
 #define BIG 9007199254740992.0
 
 const struct option_def option_table[OPT_COUNT] = {
-    [OPT_MODEL] = {"model", OPTION_TEXT, "", 0, 0, "BUNDLE", "model bundle: a folder", SERVING | RUNS | CMD_VERIFY | CMD_DOCTOR | CMD_CONFIG, "Files"},
+    [OPT_MODEL] = {"model", OPTION_TEXT, "", 0, 0, "BUNDLE", "model bundle: a folder", SERVING | RUNS | CMD_QUERIES | CMD_VERIFY | CMD_DOCTOR | CMD_CONFIG, "Files"},
     [OPT_CATALOG] = {"catalog", OPTION_TEXT, "", 0, 0, "FILE", "catalogue of documents (SQLite); made when absent",
                      SERVING | STORE | CMD_DOCTOR, "Files"},
     [OPT_DATA] = {"data", OPTION_TEXT, "", 0, 0, "DIR", "BEIR folder, or a folder with items.jsonl and sequences.txt",
-                  CMD_TOKENIZER | RUNS | CMD_INDEX | CMD_PREPARE, "Files"},
+                  CMD_TOKENIZER | RUNS | CMD_QUERIES | CMD_INDEX | CMD_PREPARE, "Files"},
     [OPT_OUT] = {"out", OPTION_TEXT, "", 0, 0, "PATH", "what is written: a bundle, a file or a folder",
-                 CMD_IMPORT | CMD_TOKENIZER | CMD_LEARN | CMD_SAMPLE | CMD_PREPARE | CMD_BACKUP, "Files"},
+                 CMD_IMPORT | CMD_TOKENIZER | CMD_LEARN | CMD_QUERIES | CMD_SAMPLE | CMD_PREPARE | CMD_BACKUP, "Files"},
     [OPT_BASE] = {"base", OPTION_TEXT, "", 0, 0, "BUNDLE", "imported T5 to start from (default: random weights)", CMD_LEARN, "Files"},
     [OPT_TOKENIZER] = {"tokenizer", OPTION_TEXT, "", 0, 0, "FILE", "spiece.model (default: the base's, else trained on the corpus)",
                        CMD_LEARN, "Files"},
@@ -118,9 +118,10 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_LEAF] = {"leaf", OPTION_INT, "", 1, 1048576, "N", "hierarchical: clusters of N documents are not divided (default 8)", CMD_LEARN,
                   "Model"},
 
-    [OPT_MAX_TOKENS] = {"max-tokens", OPTION_INT, "", 4, 8192, "N", "input tokens (learn-ids 128; train search 32, texts 256)", SHAPED,
+    [OPT_MAX_TOKENS] = {"max-tokens", OPTION_INT, "", 4, 8192, "N", "input tokens (learn-ids 128; train search 32, texts 256, queries 128); queries: tokens written (64)", SHAPED | CMD_QUERIES,
                         "Training"},
-    [OPT_BATCH] = {"batch", OPTION_INT, "", 1, 65536, "N", "documents or samples a step (default 128; train 256)", SHAPED, "Training"},
+    [OPT_BATCH] = {"batch", OPTION_INT, "", 1, 65536, "N", "documents or samples a step (default 128; train 256, queries 32); queries: documents at once (by memory)",
+                   SHAPED | CMD_QUERIES, "Training"},
     [OPT_MICRO_BATCH] = {"micro-batch", OPTION_INT, "", 1, 65536, "N",
                          "passes of at most N documents or samples, gradients added (default: by memory)", SHAPED, "Training"},
     [OPT_LR] = {"lr", OPTION_REAL, "", 1e-9, 1, "X", "learning rate (default 0.001; train: ID histories 0.004, else 0.002)", SHAPED, "Training"},
@@ -145,7 +146,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_JOINT_EPOCHS] = {"joint-epochs", OPTION_REAL, "", 0.001, 1000, "N", "joint stage of a position (default 2)", CMD_LEARN,
                           "Training"},
     [OPT_HINTS] = {"hints", OPTION_TEXT, "", 0, 0, "R,R,..", "hint ratio per position (default 0.5,0.3,0.3,..)", CMD_LEARN, "Training"},
-    [OPT_TEMPERATURE] = {"temperature", OPTION_REAL, "", 1e-6, 1e6, "X", "of the contrastive loss (default 1)", CMD_LEARN, "Training"},
+    [OPT_TEMPERATURE] = {"temperature", OPTION_REAL, "", 1e-6, 1e6, "X", "of the contrastive loss; queries: of the draw (default 1)", CMD_LEARN | CMD_QUERIES,
+                         "Training"},
     [OPT_WEIGHT_RECON] = {"weight-recon", OPTION_REAL, "", 0, 1e6, "X", "weight of the reconstruction loss (default 1)", CMD_LEARN,
                           "Training"},
     [OPT_WEIGHT_CONTRASTIVE] = {"weight-contrastive", OPTION_REAL, "", 0, 1e6, "X", "weight of the contrastive loss (default 1)", CMD_LEARN,
@@ -159,7 +161,8 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_KMEANS_ITERATIONS] = {"kmeans-iterations", OPTION_INT, "", 1, 10000, "N", "k-means passes a start (default 50)", CMD_LEARN,
                                "Training"},
     [OPT_TEXT_HISTORY] = {"text-history", FLAG, "recommend: histories as texts, not semantic IDs", CMD_TRAIN, "Training"},
-    [OPT_START] = {"start", OPTION_CHOICE, "", 0, 0, "random|indexer", "first weights (default: the indexer's where it was learned from a --base)",
+    [OPT_START] = {"start", OPTION_CHOICE, "", 0, 0, "random|indexer|base",
+                   "first weights (default: the indexer's where it was learned from a --base; queries: base, indexer or random, the first there is)",
                    CMD_TRAIN, "Training"},
     [OPT_LABEL_SMOOTHING] = {"label-smoothing", OPTION_REAL, "", 0, 0.9, "P", "share spread over other codes (default 0)", CMD_TRAIN,
                              "Training"},
@@ -170,16 +173,23 @@ const struct option_def option_table[OPT_COUNT] = {
                       "Training"},
     [OPT_CUT_QUERIES] = {"cut-queries", FLAG, "search: only queries cut from documents, none of the folder's", CMD_TRAIN, "Training"},
     [OPT_PSEUDO] = {"pseudo", OPTION_INT, "", 1, 1000, "N", "cut queries a document and epoch (default 15)", CMD_TRAIN, "Training"},
-    [OPT_FIRST] = {"first", OPTION_INT, "", 1, 2147483647, "N", "only the first N documents of the corpus", CMD_LEARN | CMD_INDEX,
+    [OPT_WRITTEN_SHARE] = {"written-share", OPTION_REAL, "", 0, 1, "P", "search: share of written ones among cut and written queries (default 0.5)",
+                           CMD_TRAIN, "Training"},
+    [OPT_PER_DOCUMENT] = {"per-document", OPTION_INT, "15", 1, 1000, "N", "queries written a document", CMD_QUERIES, "Writing"},
+    [OPT_TOP_K] = {"top-k", OPTION_INT, "10", 1, 1024, "K", "each token is drawn from the K most likely; 1: the most likely", CMD_QUERIES, "Writing"},
+    [OPT_INPUT_TOKENS] = {"input-tokens", OPTION_INT, "", 4, 8192, "N", "tokens of a document that are read (default: as trained, else 512)",
+                          CMD_QUERIES, "Writing"},
+    [OPT_FIRST] = {"first", OPTION_INT, "", 1, 2147483647, "N", "only the first N documents of the corpus", CMD_LEARN | CMD_QUERIES | CMD_INDEX,
                    "Training"},
     [OPT_HOLD_OUT] = {"hold-out", OPTION_REAL, "", 0, 0.5, "P", "share of documents left without an ID, for evaluate --cold-start (default 0)",
                       CMD_LEARN, "Training"},
     [OPT_HOLD_OUT_SEED] = {"hold-out-seed", OPTION_INT, "1", 1, BIG, "N", "which documents those are", CMD_LEARN, "Training"},
-    [OPT_CHECKPOINT_S] = {"checkpoint-s", OPTION_REAL, "", 0.1, 86400, "S", "seconds between checkpoints (default 20)", SHAPED, "Training"},
+    [OPT_CHECKPOINT_S] = {"checkpoint-s", OPTION_REAL, "", 0.1, 86400, "S", "seconds between checkpoints (default 20; queries 5)", SHAPED | CMD_QUERIES, "Training"},
 
     [OPT_TASK] = {"task", OPTION_CHOICE, "", 0, 0, "search|recommend|ids", "one table only (default: all that model and data allow)",
                   CMD_EVALUATE, "Evaluation"},
-    [OPT_QUERIES] = {"queries", OPTION_INT, "", 1, 2147483647, "N", "only the first N queries", CMD_EVALUATE, "Evaluation"},
+    [OPT_QUERIES] = {"queries", OPTION_TEXT, "", 0, 0, "FILE,..|N",
+                     "train search: files of written queries; evaluate: only the first N queries", CMD_TRAIN | CMD_EVALUATE, "Evaluation"},
     [OPT_WITH_HISTORY] = {"with-history", FLAG, "recommendation also with the history's items left in", CMD_EVALUATE, "Evaluation"},
     [OPT_INTERVALS] = {"intervals", FLAG, "95 % bootstrap intervals of every figure, 1,000 seeded resamples of the queries", CMD_EVALUATE,
                        "Evaluation"},
@@ -206,11 +216,11 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_CHECK] = {"check", FLAG, "compare the counts with the published row; exit 65 when they differ", CMD_PREPARE, "Data sets"},
 
     [OPT_SEED] = {"seed", OPTION_INT, "1", 0, BIG, "N", "seed of every random choice",
-                  CMD_TOKENIZER | RUNS | CMD_SAMPLE | CMD_PREPARE | CMD_INDEX, "General"},
-    [OPT_THREADS] = {"threads", OPTION_INT, "0", 0, 1024, "N", "compute threads; 0 = all processors", SERVING | RUNS | CMD_TOKENIZER,
+                  CMD_TOKENIZER | RUNS | CMD_QUERIES | CMD_SAMPLE | CMD_PREPARE | CMD_INDEX, "General"},
+    [OPT_THREADS] = {"threads", OPTION_INT, "0", 0, 1024, "N", "compute threads; 0 = all processors", SERVING | RUNS | CMD_QUERIES | CMD_TOKENIZER,
                      "General"},
     [OPT_DEVICE] = {"device", OPTION_CHOICE, "auto", 0, 0, "auto|cpu|cuda[:N]", "where the model runs; auto: the first GPU, else the processors",
-                    SERVING | RUNS, "General"},
+                    SERVING | RUNS | CMD_QUERIES, "General"},
     [OPT_LOG_LEVEL] = {"log-level", OPTION_CHOICE, "info", 0, 0, "error|warn|info|debug", "least severe line that is logged", CMD_SERVE,
                        "General"},
     [OPT_LOG_FORMAT] = {"log-format", OPTION_CHOICE, "text", 0, 0, "text|json", "form of a log line", CMD_SERVE, "General"},

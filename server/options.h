@@ -32,7 +32,8 @@ enum command_bit {
     CMD_VERSION = 1 << 15,
     CMD_HELP = 1 << 16,
     CMD_PREPARE = 1 << 17,
-    CMD_RECIPES = 1 << 18
+    CMD_RECIPES = 1 << 18,
+    CMD_QUERIES = 1 << 19
 };
 
 enum option_id {
@@ -139,6 +140,10 @@ enum option_id {
     OPT_PATIENCE,
     OPT_CUT_QUERIES,
     OPT_PSEUDO,
+    OPT_WRITTEN_SHARE,
+    OPT_PER_DOCUMENT,
+    OPT_TOP_K,
+    OPT_INPUT_TOKENS,
     OPT_FIRST,
     OPT_HOLD_OUT,
     OPT_HOLD_OUT_SEED,

@@ -45,6 +45,7 @@ static const struct section {
     {"train", CMD_TRAIN, NULL},
     {"train search", CMD_TRAIN, "search"},
     {"train recommend", CMD_TRAIN, "recommend"},
+    {"train queries", CMD_TRAIN, "queries"},
     {"evaluate", CMD_EVALUATE, NULL},
 };
 enum { SECTIONS = sizeof sections / sizeof *sections };

@@ -1,4 +1,4 @@
-/* train.c: `semindex train search|recommend`: opens what a task stands on, runs the trainer, adds the best weights to the bundle.
+/* train.c: `semindex train search|recommend|queries`: opens what a task stands on, runs the trainer, adds the best weights to the bundle.
  *
  * The settings string binds the checkpoint to all that decides the numbers: options, the ID space's digest and a digest of the samples. A
  * run that was stopped or killed goes on when it is started again with the same command; what is in the bundle changes once, at the end. */
@@ -26,7 +26,8 @@ char *train_settings(const struct train *t, const struct task_kind *kind, const 
                o->epochs, o->minutes, o->lr, o->dropout, o->label_smoothing);
     optimiser_settings(&o->adam, &s);
     str_printf(&s, "text_history=%d\nstart=%s\nvalidation_share=%g\npseudo=%d\ngiven_pairs=%d\n", o->text_history,
-               o->start == START_INDEXER ? "indexer" : "random", o->validation_share, o->pseudo_per_document, o->given_pairs);
+               train_start_name(o->start), o->validation_share, o->pseudo_per_document, o->given_pairs);
+    str_printf(&s, "written_share=%g\n", o->written_share);
     str_printf(&s, "micro_batch=%d\n", trainer_rows(o->batch, o->micro_batch));
     str_printf(&s, "max_tokens=%d\nmax_history=%d\nvalidations=%d\npatience=%d\nseed=%llu\n", o->max_tokens, o->max_history, o->validations,
                o->patience, (unsigned long long)o->seed);
@@ -69,7 +70,7 @@ static int store(struct train *t, const struct task_kind *kind, struct task *tas
     if (bundle_begin(t->bundle, e) != 0)
         return -1;
     char *settings = kind->settings(task);
-    int rc = model_file_write(t->bundle, kind->part, t->model, &t->layout, settings, e);
+    int rc = model_file_write(t->bundle, kind->part, t->model, t->layout.positions ? &t->layout : NULL, settings, e);
     free(settings);
     if (rc == 0 && kind->put_files != NULL)
         rc = kind->put_files(task, e);
@@ -93,8 +94,8 @@ static int run_task(struct train *t, const struct task_kind *kind, struct task *
     struct trainer_options options = train_trainer_options(t, kind->part);
     if ((t->o.search.count == 0 || t->o.search.steps > 0) && trainer_run(t->model, &t->layout, &source, &options, t->run, &result, e) != 0)
         return -1;
-    run_note(t->run, "%s: kept step %lld of %lld, validation nDCG@10 %.4f", kind->part, (long long)result.best_step,
-             (long long)result.steps, result.best_metric);
+    run_note(t->run, "%s: kept step %lld of %lld, validation %s %.4f", kind->part, (long long)result.best_step, (long long)result.steps,
+             source.metric, result.best_metric);
     if (kind->choose != NULL && kind->choose(task, e) != 0)
         return -1;
     if (store(t, kind, task, e) != 0)
@@ -106,7 +107,8 @@ static int run_task(struct train *t, const struct task_kind *kind, struct task *
 
 int train_run(const struct train_options *o, const struct run *run, struct err *e)
 {
-    const struct task_kind *kind = o->task == TRAIN_SEARCH ? &task_search : &task_recommend;
+    static const struct task_kind *const kinds[] = {[TRAIN_SEARCH] = &task_search, [TRAIN_RECOMMEND] = &task_recommend, [TRAIN_QUERIES] = &task_queries};
+    const struct task_kind *kind = kinds[o->task];
     struct train t = {.o = *o, .run = run};
     struct task *task = NULL;
     int rc = train_open(&t, e);

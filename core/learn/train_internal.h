@@ -1,4 +1,5 @@
-/* train_internal.h: what one `train` run owns, shared by train.c (the run) and the tasks (train_search.c, train_recommend.c). */
+/* train_internal.h: what one `train` run owns, shared by train.c (the run) and the tasks (train_search.c, train_recommend.c,
+ * train_queries.c). */
 #ifndef SEMINDEX_TRAIN_INTERNAL_H
 #define SEMINDEX_TRAIN_INTERNAL_H
 
@@ -41,6 +42,11 @@ int train_open_tokenizer(struct train *t, struct err *e);
 /* Sets layout and model by o.start. From the indexer: its weights, with code rows for every position, the suffix's drawn at random. Random: of the
  * indexer's shape when the task opened a tokenizer; without one a small T5 of IDs alone, whose code rows start from the indexer's. */
 int train_model(struct train *t, struct err *e);
+/* The same for a task that writes text: no codes; o.start base, indexer (its code rows are left behind) or random. */
+int train_text_model(struct train *t, struct err *e);
+const char *train_start_name(enum train_start start);
+const char *train_task_name(enum train_task task);
+enum { TRAIN_TEXT_TARGETS = 64 }; /* tokens of a written text at most, EOS included */
 
 /* ---- a task: where samples come from ---- */
 struct task; /* each task's own */
@@ -54,7 +60,7 @@ struct task_kind {
     char *(*settings)(const struct task *task);           /* JSON object for the part; caller frees */
     int (*put_files)(struct task *task, struct err *e);   /* further files of the bundle, or NULL */
 };
-extern const struct task_kind task_search, task_recommend;
+extern const struct task_kind task_search, task_recommend, task_queries;
 
 /* ---- train.c ---- */
 /* "name=value" lines, see checkpoint.h; of the options as they stand now. Caller frees. */

@@ -34,12 +34,16 @@ static void fill_f64(double *field, double value)
 static void fill_defaults(struct train_options *o)
 {
     fill_i32(&o->max_history, 20);
-    fill_i32(&o->max_tokens, o->task == TRAIN_RECOMMEND && o->text_history ? 256 : 32);
-    fill_i32(&o->batch, 256);
+    fill_i32(&o->max_tokens, o->task == TRAIN_QUERIES ? 128 : o->task == TRAIN_RECOMMEND && o->text_history ? 256 : 32);
+    fill_i32(&o->batch, o->task == TRAIN_QUERIES ? 32 : 256);
     fill_i32(&o->validations, 10);
     fill_i32(&o->patience, 5);
     fill_i32(&o->pseudo_per_document, 15);
     fill_f64(&o->validation_share, 0.02);
+    if (o->written_share == 0)
+        o->written_share = 0.5;
+    if (o->written_share < 0 || o->written == NULL)
+        o->written_share = 0;
     fill_f64(&o->checkpoint_s, 20);
     optimiser_defaults(&o->adam);
     if (o->seed == 0)
@@ -65,6 +69,8 @@ static int check_options(const struct train_options *o, struct err *e)
 static int read_ids(struct train *t, struct err *e)
 {
     const char *path = bundle_file(t->bundle, "ids.tsv");
+    if (path == NULL && t->o.task == TRAIN_QUERIES)
+        return 0;
     if (path == NULL)
         return err_set(e, ERR_CONFLICT, "%s: the bundle has no IDs; run learn-ids first", t->o.model);
     if (id_table_read(&t->ids, path, NULL, e) != 0)
@@ -88,11 +94,28 @@ static int match_rows(struct train *t, struct err *e)
         found += t->row[i] >= 0;
     }
     string_map_free(rows);
+    if (found == 0 && t->o.task == TRAIN_QUERIES) { /* needs no IDs: every document may teach */
+        for (int32_t i = 0; i < t->corpus.count; i++)
+            t->row[i] = i;
+        return 0;
+    }
     if (found == 0)
         return err_set(e, ERR_DATA, "%s: none of its %d documents has an ID in %s", t->o.data, t->corpus.count, t->o.model);
     if (found < t->corpus.count)
         run_note(t->run, "%d of %d documents have an ID; the others are left out", found, t->corpus.count);
     return 0;
+}
+
+const char *train_task_name(enum train_task task)
+{
+    static const char *const names[] = {[TRAIN_SEARCH] = "search", [TRAIN_RECOMMEND] = "recommend", [TRAIN_QUERIES] = "queries"};
+    return names[task];
+}
+
+const char *train_start_name(enum train_start start)
+{
+    static const char *const names[] = {[START_DEFAULT] = "default", [START_RANDOM] = "random", [START_INDEXER] = "indexer", [START_BASE] = "base"};
+    return names[start];
 }
 
 static char *checkpoint_path(const struct train *t, struct err *e)
@@ -102,7 +125,7 @@ static char *checkpoint_path(const struct train *t, struct err *e)
         size--;
     char *folder = xprintf("%.*s.work", (int)size, t->o.model), *path = NULL;
     if (file_mkdirs(folder, e) == 0)
-        path = xprintf("%s/train-%s.checkpoint", folder, t->o.task == TRAIN_SEARCH ? "search" : "recommend");
+        path = xprintf("%s/train-%s.checkpoint", folder, train_task_name(t->o.task));
     free(folder);
     return path;
 }
@@ -111,20 +134,25 @@ static char *checkpoint_path(const struct train *t, struct err *e)
 static int choose_start(struct train *t, struct err *e)
 {
     struct train_options *o = &t->o;
-    bool text = o->task == TRAIN_SEARCH || o->text_history;
+    bool text = o->task != TRAIN_RECOMMEND || o->text_history, indexed = model_file_has(t->bundle, "indexer");
     struct model_settings indexer = {0};
-    if (model_file_has(t->bundle, "indexer")) {
+    if (indexed) {
         char *json = model_file_settings(t->bundle, "indexer", e);
         if (json == NULL)
             return -1;
         model_settings_read(&indexer, json);
         free(json);
     }
+    if (o->start == START_BASE && o->task != TRAIN_QUERIES)
+        return err_set(e, ERR_USAGE, "start base: only what writes queries starts from the base; %s starts from the indexer or random weights",
+                       train_task_name(o->task));
+    if (o->start == START_DEFAULT && o->task == TRAIN_QUERIES)
+        o->start = model_file_has(t->bundle, "base") ? START_BASE : indexed ? START_INDEXER : START_RANDOM;
     if (o->start == START_DEFAULT)
         o->start = text && indexer.from_base ? START_INDEXER : START_RANDOM;
-    fill_f64(&o->lr, text || o->start == START_INDEXER ? 2e-3 : 4e-3);
+    fill_f64(&o->lr, o->start == START_BASE ? 5e-4 : text || o->start == START_INDEXER ? 2e-3 : 4e-3);
     if (o->dropout == 0)
-        o->dropout = o->task == TRAIN_SEARCH && o->start == START_RANDOM ? 0 : 0.1;
+        o->dropout = o->task != TRAIN_RECOMMEND && o->start == START_RANDOM ? 0 : 0.1;
     if (o->dropout < 0)
         o->dropout = 0;
     return 0;
@@ -140,6 +168,8 @@ int train_open(struct train *t, struct err *e)
     if (t->be == NULL)
         return err_set(e, ERR_UNAVAILABLE, "device %s: %s", t->o.device ? t->o.device : "auto", message);
     run_note_device(t->run, t->be->device, message);
+    if (t->o.task == TRAIN_QUERIES)
+        fill_i32(&t->o.micro_batch, t->be->has_host_memory ? 16 : 128);
     t->bundle = bundle_open(t->o.model, e);
     if (t->bundle == NULL || choose_start(t, e) != 0 || read_ids(t, e) != 0)
         return -1;
@@ -223,14 +253,16 @@ static int32_t longest_input(const struct train *t)
 static int check_memory(const struct train *t, const struct t5_options *o, struct t5 *indexer, struct err *e)
 {
     struct need model = {.be = t->be}, work = {.be = t->be}, gone = {.be = t->be};
-    int32_t longest = longest_input(t), rows = VALIDATION_ROWS * BEAM_WIDTH;
+    int32_t longest = longest_input(t), rows = VALIDATION_ROWS * BEAM_WIDTH, positions = t->layout.positions;
     const struct t5_limits l = {.encoder_tokens = VALIDATION_ROWS * longest, .decoder_tokens = VALIDATION_ROWS, .rows = VALIDATION_ROWS,
                                 .beam_rows = rows, .positions = t->layout.positions};
     need_model(&model, o);
-    trainer_need(&work, &o->config, t->layout.positions, trainer_rows(t->o.batch, t->o.micro_batch), longest);
-    need_work(&work, &o->config, &l);
-    need_beam(&work, &o->config, t->layout.positions, VALIDATION_ROWS, rows);
-    need_tries(&work, t->layout.positions, t->ids.count);
+    trainer_need(&work, &o->config, positions ? positions : TRAIN_TEXT_TARGETS, trainer_rows(t->o.batch, t->o.micro_batch), longest);
+    if (positions) { /* validated by a beam */
+        need_work(&work, &o->config, &l);
+        need_beam(&work, &o->config, positions, VALIDATION_ROWS, rows);
+        need_tries(&work, positions, t->ids.count);
+    }
     if (indexer != NULL)
         gone.bytes = (size_t)t5_size(indexer) * (sizeof(float) + t->be->act_bytes);
     model.bytes += work.bytes > gone.bytes ? work.bytes - gone.bytes : 0;
@@ -377,6 +409,24 @@ static int model_random(struct train *t, struct err *e)
     if (rc == 0 && t->tokenizer == NULL && indexer != NULL && lies_alike(t, &learned))
         start_from_indexer(t, indexer, &learned);
     t5_free(indexer);
+    return rc;
+}
+
+int train_text_model(struct train *t, struct err *e)
+{
+    const char *part = t->o.start == START_BASE ? "base" : t->o.start == START_INDEXER || model_file_has(t->bundle, "indexer") ? "indexer" : NULL;
+    if (part != NULL && !model_file_has(t->bundle, part))
+        return err_set(e, ERR_CONFLICT, "%s: the bundle has no part %s to start from", t->o.model, part);
+    struct t5 *from = part ? model_file_read(t->bundle, part, t->be, false, NULL, 0, NULL, NULL, e) : NULL;
+    if (part != NULL && from == NULL)
+        return -1;
+    struct t5_config config = t->o.start == START_RANDOM ? random_config(t, from) : *t5_config_of(from);
+    config.codes = 0;
+    config.dropout = (float)t->o.dropout;
+    int rc = init_model(t, &config, from, e);
+    if (rc == 0 && t->o.start != START_RANDOM)
+        copy_weights(t, from);
+    t5_free(from);
     return rc;
 }
 

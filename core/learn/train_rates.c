@@ -58,13 +58,13 @@ static int run_trial(struct train *t, const struct task_kind *kind, struct task 
     return rc;
 }
 
-static void note_table(struct train *t, const struct task_kind *kind, int32_t best)
+static void note_table(struct train *t, const struct task_kind *kind, const char *metric, int32_t best)
 {
     for (int32_t i = 0; i < t->o.search.count; i++) {
         if (isnan(t->rate_metric[i]))
             run_note(t->run, "%s: rate %g: diverged", kind->part, t->o.search.lr[i]);
         else
-            run_note(t->run, "%s: rate %g: validation nDCG@10 %.4f%s", kind->part, t->o.search.lr[i], t->rate_metric[i],
+            run_note(t->run, "%s: rate %g: validation %s %.4f%s", kind->part, t->o.search.lr[i], metric, t->rate_metric[i],
                      i == best ? " (kept)" : "");
     }
 }
@@ -90,7 +90,7 @@ int train_rates(struct train *t, const struct task_kind *kind, struct task *task
         }
     }
     if (rc == 0) {
-        note_table(t, kind, chosen);
+        note_table(t, kind, kind->source(task).metric, chosen);
         rc = chosen >= 0 ? 0 : err_set(e, ERR_DATA, "%s: every rate of the search diverged; give lower ones", kind->part);
     }
     if (rc == 0) {

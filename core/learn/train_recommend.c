@@ -201,7 +201,7 @@ static struct task *recommend_open(struct train *t, struct err *e)
 
 static struct trainer_source recommend_source(struct task *k)
 {
-    return (struct trainer_source){k, k->sample_count, k->longest, draw, validate};
+    return (struct trainer_source){k, k->sample_count, k->longest, draw, validate, "nDCG@10", 0, 0};
 }
 
 static uint64_t recommend_digest(const struct task *k)

@@ -1,26 +1,34 @@
 /* train_search.c: samples of the search task: queries to IDs.
  *
- * An epoch holds pseudo_per_document cut queries of every document, drawn afresh each time, then the given training queries (where the
- * folder has them and they are wanted), repeated so that they weigh about as much as the cut ones, each time with some words left out.
+ * An epoch holds pseudo_per_document queries a document, cut ones drawn afresh each time, and as many written ones among them as written_share says
+ * (files of `semindex queries` or a person's own; taken in turn, from epoch to epoch), then the given training queries (where the folder
+ * has them and they are wanted), repeated so that they weigh about as much as these. A pair that comes again comes with some words left out.
  * Targets drawn from the BM25 ranking of a cut query instead of its document were tried (half of them, Cranfield and CISI): the model
- * learned slower and found less in the same time. Validation: given queries held out by hash where there are enough, else cut queries of a
- * seed that training never draws. Documents are never held out: all must be found. */
+ * learned slower and found less in the same time. Validation: given and written queries held out by hash where there are enough, else cut queries
+ * of a seed that training never draws. Documents are never held out: all must be found. */
 #include "train_internal.h"
 
 #include "../base/hash.h"
+#include "../data/written.h"
 #include "../lexical.h"
 #include "pseudo.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { VALIDATION_MOST = 1000, GIVEN_LEAST = 50, REPEAT_MOST = 8 };
 enum { WEIGHT_MOST = 500 };
-enum { STREAM_WEIGHT = 16, STREAM_WEIGHT_THIN = 17, STREAM_QUERY = 11, STREAM_THIN = 13, STREAM_VALIDATION = 14, STREAM_HOLD_OUT = 15 };
+enum { STREAM_WEIGHT = 16, STREAM_WEIGHT_THIN = 17, STREAM_QUERY = 11, STREAM_THIN = 13, STREAM_VALIDATION = 14, STREAM_HOLD_OUT = 15,
+       STREAM_WRITTEN = 18, STREAM_HOLD_OUT_WRITTEN = 19 };
 
 struct given { /* a training pair */
     struct pseudo_query query;
-    int32_t row;
+    int32_t row, source; /* source: number of the query that is held out as one */
+};
+struct pairs {
+    struct given *list;
+    int32_t count;
 };
 
 struct task {
@@ -28,9 +36,11 @@ struct task {
     struct pseudo *pseudo;
     int32_t documents;
     int32_t *row; /* [documents] row of ids of each document that has an ID */
-    struct given *given;
-    int32_t given_count, repeat;
-    struct pseudo_query *held; /* [validation.count] given queries that were held out, or NULL: validation is on cut ones */
+    struct pairs given, written;
+    int32_t repeat;         /* of the given ones in an epoch */
+    int64_t cut, write;     /* samples of an epoch that are cut, and written */
+    struct pseudo_query *held; /* [held_count] given queries that were held out, the first of validation; NULL: too few. Written ones do not choose */
+    int32_t held_count;        /* the beam's weight: a writer repeats its documents' words, which no person does */
     struct validation validation;
     uint64_t digest;
     int32_t *place;     /* [documents] of each document in the corpus */
@@ -44,28 +54,39 @@ static uint64_t draw_seed(const struct task *k, uint64_t stream, int64_t epoch, 
     return mix64(mix64(mix64(k->train->o.seed, stream), (uint64_t)epoch), (uint64_t)index);
 }
 
-static int32_t draw_given(struct task *k, int64_t epoch, int64_t index, struct pseudo_query *q)
+/* Pair number `turn`, counted over passes over the list; from the second pass on thinned. */
+static int32_t draw_pair(const struct pairs *p, int64_t turn, uint64_t seed, struct pseudo_query *q)
 {
-    const struct given *g = &k->given[index % k->given_count];
+    const struct given *g = &p->list[turn % p->count];
     *q = g->query;
-    if (epoch + index / k->given_count > 0)
-        pseudo_thin(q, 0.1, draw_seed(k, STREAM_THIN, epoch, index));
+    if (turn >= p->count)
+        pseudo_thin(q, 0.1, seed);
     return g->row;
 }
 
 static int32_t draw_cut(struct task *k, int64_t epoch, int64_t index, struct pseudo_query *q)
 {
-    int32_t document = (int32_t)(index / k->train->o.pseudo_per_document);
+    int32_t document = (int32_t)(index * k->documents / k->cut);
     pseudo_draw(k->pseudo, document, CUT_ANY, draw_seed(k, STREAM_QUERY, epoch, index), q);
     return k->row[document];
+}
+
+static int32_t draw_any(struct task *k, int64_t epoch, int64_t index, struct pseudo_query *q)
+{
+    if (index < k->cut)
+        return draw_cut(k, epoch, index, q);
+    index -= k->cut;
+    if (index < k->write)
+        return draw_pair(&k->written, epoch * k->write + index, draw_seed(k, STREAM_WRITTEN, epoch, index), q);
+    index -= k->write;
+    return draw_pair(&k->given, epoch * k->given.count * k->repeat + index, draw_seed(k, STREAM_THIN, epoch, index), q);
 }
 
 static int32_t draw(void *state, int64_t epoch, int64_t index, int32_t *tokens, uint32_t *codes)
 {
     struct task *k = state;
     struct pseudo_query q;
-    int64_t cut = (int64_t)k->documents * k->train->o.pseudo_per_document;
-    int32_t row = index < cut ? draw_cut(k, epoch, index, &q) : draw_given(k, epoch, index - cut, &q);
+    int32_t row = draw_any(k, epoch, index, &q);
     memcpy(codes, train_codes(k->train, row), (size_t)k->train->layout.positions * sizeof *codes);
     return pseudo_tokens(k->pseudo, &q, tokens, k->train->o.max_tokens);
 }
@@ -107,26 +128,44 @@ static void validate_on_cuts(struct task *k)
     }
 }
 
-/* Moves the held-out pairs (by query) to the validation set when there are enough of them. */
-static void hold_out(struct task *k, const int32_t *query, int32_t pairs)
+static bool is_held(const struct task *k, const struct given *g, uint64_t stream)
 {
-    uint64_t seed = mix64(k->train->o.seed, STREAM_HOLD_OUT);
+    return mix_uniform(mix64(k->train->o.seed, stream), (uint64_t)g->source) < k->train->o.validation_share;
+}
+
+static int32_t count_held(const struct task *k, const struct pairs *p, uint64_t stream)
+{
     int32_t held = 0;
+    for (int32_t i = 0; i < p->count; i++)
+        held += is_held(k, &p->list[i], stream);
+    return held;
+}
+
+static void move_held(struct task *k, struct pairs *p, uint64_t stream)
+{
+    int32_t pairs = p->count;
+    p->count = 0;
     for (int32_t i = 0; i < pairs; i++)
-        held += mix_uniform(seed, (uint64_t)query[i]) < k->train->o.validation_share;
-    k->given_count = pairs;
-    if (held < GIVEN_LEAST)
-        return;
-    validation_reserve(&k->validation, held, k->train->o.max_tokens);
-    k->held = xcalloc((size_t)held, sizeof *k->held);
-    k->given_count = 0;
-    for (int32_t i = 0; i < pairs; i++)
-        if (mix_uniform(seed, (uint64_t)query[i]) >= k->train->o.validation_share)
-            k->given[k->given_count++] = k->given[i];
+        if (!is_held(k, &p->list[i], stream))
+            p->list[p->count++] = p->list[i];
         else if (k->validation.count < VALIDATION_MOST) {
-            k->held[k->validation.count] = k->given[i].query;
-            validation_add(k, &k->given[i].query, k->given[i].row);
+            if (k->held != NULL && p == &k->given)
+                k->held[k->held_count++] = p->list[i].query;
+            validation_add(k, &p->list[i].query, p->list[i].row);
         }
+}
+
+/* Moves the held-out pairs (by query) to the validation set when there are enough of them. */
+static void hold_out(struct task *k)
+{
+    int32_t given = count_held(k, &k->given, STREAM_HOLD_OUT), written = count_held(k, &k->written, STREAM_HOLD_OUT_WRITTEN);
+    bool all = given == k->given.count && written == k->written.count;
+    if (given + written < GIVEN_LEAST || all)
+        return;
+    validation_reserve(&k->validation, given + written, k->train->o.max_tokens);
+    k->held = given >= GIVEN_LEAST ? xcalloc((size_t)given, sizeof *k->held) : NULL;
+    move_held(k, &k->given, STREAM_HOLD_OUT);
+    move_held(k, &k->written, STREAM_HOLD_OUT_WRITTEN);
 }
 
 /* ---- opening ---- */
@@ -157,24 +196,49 @@ static void read_given(struct task *k)
 {
     const struct train *t = k->train;
     const struct corpus_queries *c = &t->corpus.train;
-    int32_t *query = xcalloc((size_t)c->judgements + 1, sizeof *query), pairs = 0;
-    k->given = xcalloc((size_t)c->judgements + 1, sizeof *k->given);
+    k->given.list = xcalloc((size_t)c->judgements + 1, sizeof *k->given.list);
     for (int32_t i = 0; i < c->judgements; i++) {
         const struct corpus_judgement *j = &c->judgement[i];
         if (j->grade < 1 || t->row[j->document] < 0)
             continue;
-        query[pairs] = j->query;
-        k->given[pairs].row = t->row[j->document];
-        pseudo_parse(k->pseudo, c->query[j->query].text, &k->given[pairs].query);
+        struct given *g = &k->given.list[k->given.count++];
+        *g = (struct given){.row = t->row[j->document], .source = j->query};
+        pseudo_parse(k->pseudo, c->query[j->query].text, &g->query);
         k->digest = mix64(k->digest, (uint64_t)j->query << 32 | (uint32_t)j->document);
-        pairs++;
     }
-    hold_out(k, query, pairs);
-    free(query);
-    if (k->given_count > 0) {
-        int64_t cut = (int64_t)k->documents * t->o.pseudo_per_document;
-        k->repeat = (int32_t)(cut / k->given_count < 1 ? 1 : cut / k->given_count > REPEAT_MOST ? REPEAT_MOST : cut / k->given_count);
+}
+
+static int read_written(struct task *k, struct err *e)
+{
+    const struct train *t = k->train;
+    struct written w;
+    if (written_read(&w, t->o.written, &t->corpus, t->run, e) != 0)
+        return -1;
+    k->written.list = xcalloc((size_t)w.count, sizeof *k->written.list);
+    for (int32_t i = 0; i < w.count; i++) {
+        if (t->row[w.query[i].document] < 0)
+            continue;
+        struct given *g = &k->written.list[k->written.count++];
+        *g = (struct given){.row = t->row[w.query[i].document], .source = i};
+        pseudo_parse(k->pseudo, w.query[i].text, &g->query);
     }
+    k->digest = mix64(k->digest, w.digest);
+    written_free(&w);
+    return k->written.count > 0 ? 0 : err_set(e, ERR_DATA, "%s: no query for a document that has an ID", t->o.written);
+}
+
+/* How many samples of an epoch are cut, written and given. */
+static void mix(struct task *k)
+{
+    int64_t all = (int64_t)k->documents * k->train->o.pseudo_per_document, n = k->given.count;
+    k->write = k->written.count > 0 ? (int64_t)llround((double)all * k->train->o.written_share) : 0;
+    k->cut = all - k->write;
+    k->repeat = n > 0 ? (int32_t)(all / n < 1 ? 1 : all / n > REPEAT_MOST ? REPEAT_MOST : all / n) : 0;
+}
+
+static double share(const struct task *k, int64_t samples)
+{
+    return (double)samples / (double)(k->cut + k->write + (int64_t)k->given.count * k->repeat);
 }
 
 static void search_close(struct task *k)
@@ -184,7 +248,8 @@ static void search_close(struct task *k)
     free(k->row);
     free(k->place);
     free(k->held);
-    free(k->given);
+    free(k->given.list);
+    free(k->written.list);
     free(k);
 }
 
@@ -195,25 +260,33 @@ static struct task *search_open(struct train *t, struct err *e)
     struct task *k = xcalloc(1, sizeof *k);
     k->train = t;
     read_documents(k);
+    if (t->o.written != NULL && read_written(k, e) != 0) {
+        search_close(k);
+        return NULL;
+    }
     if (t->o.given_pairs)
         read_given(k);
+    hold_out(k);
+    mix(k);
     bool cut = k->validation.count == 0;
     if (cut)
         validate_on_cuts(k);
-    run_note(t->run, "search: %d documents, %d given pairs (x %d), validation on %d %s queries", k->documents, k->given_count, k->repeat,
-             k->validation.count, cut ? "cut" : "given");
+    run_note(t->run, "search: %d documents, %d given pairs (x %d), %d written, validation on %d %s queries", k->documents, k->given.count,
+             k->repeat, k->written.count, k->validation.count, cut ? "cut" : k->written.count == 0 ? "given" : k->given.count == 0 ? "written" : "given and written");
+    run_note(t->run, "search: shares of the training samples: given %.3f, written %.3f, cut %.3f", share(k, (int64_t)k->given.count * k->repeat),
+             share(k, k->write), share(k, k->cut));
     return k;
 }
 
 static struct trainer_source search_source(struct task *k)
 {
-    int64_t samples = (int64_t)k->documents * k->train->o.pseudo_per_document + (int64_t)k->given_count * k->repeat;
-    return (struct trainer_source){k, samples, k->train->o.max_tokens, draw, validate};
+    int64_t samples = k->cut + k->write + (int64_t)k->given.count * k->repeat;
+    return (struct trainer_source){k, samples, k->train->o.max_tokens, draw, validate, "nDCG@10", 0, 0};
 }
 
 static uint64_t search_digest(const struct task *k)
 {
-    return mix64(mix64(k->digest, (uint64_t)k->train->o.pseudo_per_document), (uint64_t)k->given_count);
+    return mix64(mix64(k->digest, (uint64_t)k->train->o.pseudo_per_document), (uint64_t)k->given.count);
 }
 
 /* ---- the beam's weight beside BM25 ---- */
@@ -270,8 +343,9 @@ static void draw_questions(struct weighing *w, struct validation *v)
 static int choose_weight(struct task *k, struct err *e)
 {
     struct weighing w = {.task = k, .lexical = lexical_open(&k->train->corpus, k->train->run, e)};
-    struct validation drawn = {0};
-    const struct validation *v = k->held ? &k->validation : &drawn;
+    struct validation drawn = {0}, given = k->validation;
+    const struct validation *v = k->held ? &given : &drawn;
+    given.count = k->held_count;
     if (w.lexical == NULL)
         return -1;
     if (!k->held)
@@ -292,8 +366,10 @@ static int choose_weight(struct task *k, struct err *e)
 static char *search_settings(const struct task *k)
 {
     const struct train_options *o = &k->train->o;
-    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\",\"beam_weight\":%g}", o->max_tokens,
-                   (unsigned long long)o->seed, o->start == START_INDEXER ? "indexer" : "random", k->beam_weight);
+    return xprintf("{\"task\":\"search\",\"max_tokens\":%d,\"seed\":%llu,\"start\":\"%s\",\"beam_weight\":%g,"
+                   "\"shares\":{\"given\":%.4f,\"written\":%.4f,\"cut\":%.4f}}",
+                   o->max_tokens, (unsigned long long)o->seed, train_start_name(o->start), k->beam_weight,
+                   share(k, (int64_t)k->given.count * k->repeat), share(k, k->write), share(k, k->cut));
 }
 
 const struct task_kind task_search = {"search", search_open, search_close, search_source, search_digest, choose_weight, search_settings, NULL};

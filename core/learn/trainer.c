@@ -46,7 +46,7 @@ struct trainer {
     struct code_layout layout;
     struct seq2seq *pass;
     struct code_batch piece;
-    int32_t piece_rows, piece_tokens;
+    int32_t piece_rows, piece_tokens, targets; /* targets: cells of a sample in piece */
     int32_t *order; /* of epoch order_epoch */
     int64_t order_epoch;
     float *best; /* host copy of the best weights */
@@ -79,10 +79,12 @@ static void shuffle(struct trainer *t, int64_t epoch)
 static void label_sample(struct trainer *t, int64_t position, const uint32_t *codes, int32_t *labels)
 {
     uint64_t seed = stream_seed(t, STREAM_SMOOTH, position);
-    for (int32_t p = 0; p < t->layout.positions; p++) {
+    bool text = t->source->text_targets > 0;
+    int32_t n = text ? seq2seq_text_length(codes, t->targets) : t->targets, vocab = t5_config_of(t->model)->vocab;
+    for (int32_t p = 0; p < n; p++) {
         labels[p] = (int32_t)codes[p];
         if (t->o->label_smoothing > 0 && mix_uniform(seed, (uint64_t)(2 * p)) < t->o->label_smoothing)
-            labels[p] = (int32_t)(mix64(seed, (uint64_t)(2 * p + 1)) % (uint64_t)t->layout.codes[p]);
+            labels[p] = (int32_t)(mix64(seed, (uint64_t)(2 * p + 1)) % (uint64_t)(text ? vocab : t->layout.codes[p]));
     }
 }
 
@@ -93,7 +95,7 @@ static void add_sample(struct trainer *t, int64_t position)
     if (epoch != t->order_epoch)
         shuffle(t, epoch);
     struct code_batch *b = &t->piece;
-    int32_t cell = b->count * t->layout.positions, start = b->offsets[b->count];
+    int32_t cell = b->count * t->targets, start = b->offsets[b->count];
     int32_t index = t->order[position % t->source->samples];
     int32_t n = t->source->draw(t->source->state, epoch, index, b->tokens + start, b->codes + cell);
     CHECK(n >= 0 && n <= t->source->longest);
@@ -104,11 +106,11 @@ static void add_sample(struct trainer *t, int64_t position)
 
 /* ---- steps ---- */
 
-/* Gradients of one batch; returns its mean loss per position. */
+/* Gradients of one batch; returns its mean loss per position, or per token of a text. */
 static double batch_gradients(struct trainer *t, int64_t step)
 {
     uint64_t seed = stream_seed(t, STREAM_DROPOUT, step);
-    float weight = 1.0f / ((float)t->o->batch * (float)t->layout.positions);
+    float weight = 1.0f / ((float)t->o->batch * (t->source->text_targets > 0 ? (float)t->source->text_mean : (float)t->targets));
     double loss = 0;
     int64_t next = step * t->o->batch, end = next + t->o->batch;
     for (uint64_t piece = 0; next < end; piece++) {
@@ -252,8 +254,8 @@ static int validate(struct trainer *t, struct err *e)
     }
     s->without_gain = gain ? 0 : s->without_gain + 1;
     s->ended = s->step >= s->total || (t->o->patience > 0 && s->without_gain >= t->o->patience);
-    run_note(t->run, "%s: step %lld/%lld loss %.4f validation nDCG@10 %.4f%s", t->o->name, (long long)s->step, (long long)s->total,
-             s->loss_steps > 0 ? s->loss_sum / (double)s->loss_steps : NAN, metric, s->best_step == s->step ? " (best)" : "");
+    run_note(t->run, "%s: step %lld/%lld loss %.4f validation %s %.4f%s", t->o->name, (long long)s->step, (long long)s->total,
+             s->loss_steps > 0 ? s->loss_sum / (double)s->loss_steps : NAN, t->source->metric, metric, s->best_step == s->step ? " (best)" : "");
     if (!s->ended) {
         s->loss_sum = 0;
         s->loss_steps = 0;
@@ -301,12 +303,12 @@ int32_t trainer_rows(int32_t batch, int32_t micro_batch)
     return batch < rows ? batch : rows;
 }
 
-void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t rows, int32_t longest)
+void trainer_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t rows, int32_t longest)
 {
-    const struct t5_limits l = {.encoder_tokens = piece_tokens_of(n->be, longest), .decoder_tokens = rows * positions, .rows = rows,
+    const struct t5_limits l = {.encoder_tokens = piece_tokens_of(n->be, longest), .decoder_tokens = rows * targets, .rows = rows,
                                 .train = true};
     need_work(n, c, &l);
-    n->bytes += (size_t)rows * (size_t)positions * (2 * sizeof(int32_t) + (size_t)c->d_model * n->be->act_bytes);
+    n->bytes += (size_t)rows * (size_t)targets * (2 * sizeof(int32_t) + (size_t)c->d_model * n->be->act_bytes);
 }
 
 static int begin(struct trainer *t, struct err *e)
@@ -317,10 +319,12 @@ static int begin(struct trainer *t, struct err *e)
                        (long long)source->samples, INT32_MAX);
     t->piece_tokens = piece_tokens_of(t->be, source->longest);
     t->piece_rows = trainer_rows(t->o->batch, t->o->micro_batch);
-    t->pass = seq2seq_init(t->model, &t->layout, t->piece_rows, t->piece_tokens, e);
+    t->targets = source->text_targets > 0 ? source->text_targets : t->layout.positions;
+    t->pass = source->text_targets > 0 ? seq2seq_init_text(t->model, t->targets, t->piece_rows, t->piece_tokens, e)
+                                       : seq2seq_init(t->model, &t->layout, t->piece_rows, t->piece_tokens, e);
     if (t->pass == NULL)
         return -1;
-    code_batch_init(&t->piece, t->piece_rows, t->piece_tokens, t->layout.positions);
+    code_batch_init(&t->piece, t->piece_rows, t->piece_tokens, t->targets);
     t->order = xcalloc((size_t)source->samples, sizeof *t->order);
     t->best = xcalloc(1, block_bytes(t));
     int rc = restore(t, e);

@@ -17,11 +17,14 @@ struct trainer_source {
     void *state;
     int64_t samples; /* of an epoch, >= 1 */
     int32_t longest; /* input tokens of one sample at most, EOS included */
-    /* Sample `index` of `epoch` (both from 0): writes at most `longest` input tokens (EOS included) and the T codes; returns the number of
-     * tokens. Must depend on nothing but its arguments. */
+    /* Sample `index` of `epoch` (both from 0): writes at most `longest` input tokens (EOS included) and the T codes, or the tokens of the wanted
+     * text, EOS last; returns the number of input tokens. Must depend on nothing but its arguments. */
     int32_t (*draw)(void *state, int64_t epoch, int64_t index, int32_t *tokens, uint32_t *codes);
     /* The validation metric, higher is better, in [0, 1]. */
     int (*validate)(void *state, struct t5 *model, double *metric, struct err *e);
+    const char *metric;   /* its name in notes: "nDCG@10" */
+    int32_t text_targets; /* 0: targets are codes; else texts of at most so many tokens, EOS included */
+    double text_mean;     /* their mean length: the loss is per token, and every token weighs the same */
 };
 
 struct trainer_options {
@@ -39,8 +42,8 @@ struct trainer_options {
     double checkpoint_s;
 };
 
-/* What the trainer takes of the device besides the model. longest: input tokens of one sample at most. */
-void trainer_need(struct need *n, const struct t5_config *c, int32_t positions, int32_t rows, int32_t longest);
+/* What the trainer takes of the device besides the model. targets: positions, or text_targets; longest: input tokens of one sample at most. */
+void trainer_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t rows, int32_t longest);
 /* Samples of one pass at most, for trainer_need. */
 int32_t trainer_rows(int32_t batch, int32_t micro_batch);
 

@@ -136,6 +136,8 @@ struct watch { /* listens to a run: losses, and a wish to stop after some steps 
     int64_t total; /* heard */
     int32_t micro_batch;
     double dropout; /* 0: 0.05 */
+    const char *written;
+    double written_share;
     struct rate_search search;
     struct optimiser adam;
     char notes[8192];
@@ -167,7 +169,7 @@ static int train(const char *bundle, enum train_task task, int64_t steps, struct
     struct train_options o = {.task = task, .model = path, .data = folder, .start = task == TRAIN_RECOMMEND ? START_RANDOM : START_INDEXER, .d_model = WIDTH, .d_kv = 8,
                               .encoder_layers = 1, .decoder_layers = 1, .batch = 32, .steps = steps, .minutes = w->minutes, .lr = 5e-3, .validations = 3,
                               .patience = 100, .seed = 7, .threads = 2, .checkpoint_s = 1000, .dropout = w->dropout < 0 ? -1 : 0.05,
-                              .micro_batch = w->micro_batch, .search = w->search, .adam = w->adam};
+                              .micro_batch = w->micro_batch, .search = w->search, .adam = w->adam, .written = w->written, .written_share = w->written_share};
     struct run run = {.report = listen, .note = take_note, .state = w, .stop = &w->stop};
     int rc = train_run(&o, &run, e);
     free(path);
@@ -266,6 +268,66 @@ static void test_search_resumes(void **state)
 {
     (void)state;
     resumes_alike(TRAIN_SEARCH, "search.safetensors");
+}
+
+static void test_queries_resumes(void **state)
+{
+    (void)state;
+    resumes_alike(TRAIN_QUERIES, "queries.safetensors");
+}
+
+/* Text targets of different lengths: the loss falls, and however a batch is cut the gradient is the same. Without training queries cut ones serve. */
+static void test_queries_learn(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct watch whole = {.dropout = -1}, ones = {.dropout = -1, .micro_batch = 1}, *all[] = {&whole, &ones};
+    for (int i = 0; i < 2; i++) {
+        make_bundle("texts");
+        if (train("texts", TRAIN_QUERIES, 60, all[i], &e) != 0)
+            fail_msg("%s", e.message);
+        assert_float_equal(all[i]->first, whole.first, 1e-6 * whole.first);
+    }
+    assert_true(whole.last < 0.7 * whole.first);
+    assert_float_equal(ones.last, whole.last, 0.05 * whole.last); /* sixty steps of Adam later */
+    assert_non_null(strstr(whole.notes, "cut queries (no training queries given)"));
+    assert_non_null(strstr(whole.notes, "validation exp(-loss)"));
+}
+
+/* Shares as asked, of a file whose documents are not all here; bad lines and files without a match are refused. */
+static void test_written_queries(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct str lines = {0};
+    for (int i = 0; i < DOCUMENTS; i++)
+        for (int k = 0; k < 5; k++)
+            str_printf(&lines, "{\"_id\":\"d%d\",\"sample\":%d,\"query\":\"%s %s\"}\n", i, k, words[i], words[(i + k) % DOCUMENTS]);
+    str_puts(&lines, "{\"id\":\"stranger\",\"text\":\"red\"}\n");
+    write_text("written.jsonl", &lines);
+    char *file = in_folder("written.jsonl");
+    struct watch none = {.written = file, .written_share = -1}, quarter = {.written = file, .written_share = 0.25},
+                 only = {.written = file, .written_share = 1};
+    struct watch *all[] = {&none, &quarter, &only};
+    static const char *const shares[] = {"written 0.000, cut 1.000", "written 0.250, cut 0.750", "written 1.000, cut 0.000"};
+    for (int i = 0; i < 3; i++) {
+        make_bundle("written");
+        if (train("written", TRAIN_SEARCH, 3, all[i], &e) != 0)
+            fail_msg("%s", e.message);
+        assert_non_null(strstr(all[i]->notes, shares[i]));
+        assert_non_null(strstr(all[i]->notes, "1 queries name a document that is not in the corpus"));
+    }
+    char a[65], b[65];
+    digest_of("written", "search.run.json", a);
+    str_puts(&lines, "{\"_id\":\"d1\"}\n");
+    write_text("written.jsonl", &lines);
+    struct watch bad = {.written = file};
+    assert_int_equal(train("written", TRAIN_SEARCH, 3, &bad, &e), -1);
+    assert_non_null(strstr(e.message, "written.jsonl: line 102: "));
+    digest_of("written", "search.run.json", b);
+    assert_string_equal(a, b);
+    free(file);
+    str_free(&lines);
 }
 
 static void test_recommend_resumes(void **state)
@@ -523,7 +585,8 @@ int main(void)
         cmocka_unit_test(test_search_overfits),
         cmocka_unit_test(test_recommend_learns_and_is_measured),
         cmocka_unit_test(test_search_resumes),
-        cmocka_unit_test(test_recommend_resumes),
+        cmocka_unit_test(test_recommend_resumes), cmocka_unit_test(test_queries_resumes), cmocka_unit_test(test_queries_learn),
+                                       cmocka_unit_test(test_written_queries),
         cmocka_unit_test(test_passes_add_up_to_the_batch),
         cmocka_unit_test(test_every_setting_of_the_optimiser_counts),
         cmocka_unit_test(test_search_of_rates),
