@@ -350,7 +350,7 @@ static int stopped(struct queries *q, struct err *e)
 static int loop(struct queries *q, struct err *e)
 {
     const struct generate_options options = {.samples = q->o.per_document, .steps = q->o.max_tokens, .top_k = q->o.top_k,
-                                             .temperature = q->o.temperature, .seed = q->o.seed};
+                                             .temperature = q->o.temperature, .seed = q->o.seed, .pieces = tokenizer_size(q->tokenizer)};
     q->saved_at = clock_s();
     while (q->state.documents < q->o.limit) {
         if (run_stopping(q->run))

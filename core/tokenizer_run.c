@@ -37,6 +37,17 @@ static int write_texts(const struct corpus *c, const char *path, struct err *e)
     return file_out_commit(&out, e);
 }
 
+/* Fewer pieces than asked for, where the text gives no more. */
+static int note_size(const struct tokenizer_options *o, int32_t documents, const struct run *run, struct err *e)
+{
+    struct tokenizer *t = tokenizer_open(o->output, e);
+    if (t == NULL)
+        return -1;
+    run_note(run, "tokenizer: %d pieces from %d documents, %s", tokenizer_size(t), documents, o->output);
+    tokenizer_close(t);
+    return 0;
+}
+
 int tokenizer_run(const struct tokenizer_options *o, const struct run *run, struct err *e)
 {
     struct corpus corpus = {0};
@@ -49,7 +60,7 @@ int tokenizer_run(const struct tokenizer_options *o, const struct run *run, stru
     if (rc == 0)
         rc = tokenizer_train(&(struct tokenizer_training){.input = texts, .output = o->output, .vocab = vocab, .at_most = o->vocab <= 0}, e);
     if (rc == 0)
-        run_note(run, "tokenizer: %d pieces from %d documents, %s", vocab, corpus.count, o->output);
+        rc = note_size(o, corpus.count, run, e);
     (void)remove(texts);
     free(texts);
     corpus_free(&corpus);

@@ -119,7 +119,8 @@ static int32_t select_top(struct generate *g, const float *logits, int32_t vocab
 
 static int32_t draw_token(struct generate *g, const float *logits, uint64_t seed, int32_t step, const struct generate_options *o)
 {
-    int32_t vocab = t5_config_of(g->model)->vocab, n = select_top(g, logits, vocab, o->top_k < vocab ? o->top_k : vocab), i = 0;
+    int32_t rows = t5_config_of(g->model)->vocab, pieces = o->pieces > 0 && o->pieces < rows ? o->pieces : rows;
+    int32_t n = select_top(g, logits, pieces, o->top_k < pieces ? o->top_k : pieces), i = 0;
     double weight[GENERATE_TOP_MOST], sum = 0;
     for (int32_t k = 0; k < n; k++)
         sum += weight[k] = exp(((double)g->top[k].logit - g->top[0].logit) / o->temperature);

@@ -17,6 +17,7 @@ struct generate_limits {
 };
 struct generate_options {
     int32_t samples, steps, top_k; /* top_k 1 .. GENERATE_TOP_MOST */
+    int32_t pieces; /* only tokens below it are written: the tokenizer's pieces, not T5's sentinels and padding rows; 0 = the whole vocabulary */
     double temperature;            /* above 0 */
     uint64_t seed;
 };

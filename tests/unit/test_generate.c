@@ -220,10 +220,10 @@ static void assert_shares(float *logits, int32_t vocab, const int32_t *hits)
     assert_int_equal(drawn, DRAWS);
 }
 
-static void test_shares_of_a_draw(void **state)
+/* Of the first `pieces` rows of the vocabulary. */
+static void check_shares(int32_t pieces)
 {
-    (void)state;
-    const struct generate_options o = {.samples = DRAWS, .steps = 1, .top_k = 3, .temperature = 2, .seed = 5};
+    const struct generate_options o = {.samples = DRAWS, .steps = 1, .top_k = 3, .pieces = pieces, .temperature = 2, .seed = 5};
     cJSON *expect = expected();
     struct t5 *m = load("t5_v11");
     struct generate *g = open_generate(m, DRAWS, 1);
@@ -239,12 +239,19 @@ static void test_shares_of_a_draw(void **state)
         const int32_t *text = generate_tokens(g, 0, s, &count);
         hits[count ? text[0] : 1]++;
     }
-    assert_shares(logits, vocab, hits);
+    assert_shares(logits, pieces ? pieces : vocab, hits);
     free(logits);
     free(hits);
     generate_free(g);
     t5_free(m);
     cJSON_Delete(expect);
+}
+
+static void test_shares_of_a_draw(void **state)
+{
+    (void)state;
+    check_shares(0);
+    check_shares(40);
 }
 
 int main(void)
