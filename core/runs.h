@@ -70,9 +70,43 @@ struct learn_options {
 };
 int learn_run(const struct learn_options *o, const struct run *run, struct err *e);
 
+/* semindex pretrain: T5 span corruption (learn/span_corruption.h) on a corpus. Writes a bundle with the part `base`, which is then the start of
+ * learn-ids, of train, or the T5 that embeds texts, as an imported one. Checkpoints beside it in OUT.work/. */
+struct pretrain_options {
+    const char *data, *out;
+    bool replace;          /* out may be a bundle */
+    const char *base;      /* bundle whose part `base` goes on learning, with its tokenizer; NULL = random weights of the shape below */
+    const char *tokenizer; /* as learn_options; not with base */
+    int32_t vocab;
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* 128, 512, 32, 4, 3, 2 */
+    bool gated;
+    int32_t max_tokens;    /* of an input, EOS included; 128. Longer documents are cut into windows of about equal length */
+    double noise_density;  /* share of the tokens that are masked; 0.15 */
+    double mean_span;      /* tokens of a masked span; 3 */
+    int32_t batch;         /* windows; 64 */
+    int32_t micro_batch;   /* 16, on a GPU 128 */
+    int64_t steps;         /* as train_options: steps, minutes, epochs; default 30 epochs */
+    double epochs, minutes;
+    double lr;             /* 2e-3, from a base 5e-4 */
+    struct optimiser adam;
+    double dropout;        /* 0; <0 = none */
+    double validation_share; /* of the documents; 0.02 */
+    int32_t validations, patience; /* 10, 5 */
+    double hold_out;       /* documents that are not read at all, as learn_options */
+    uint64_t hold_out_seed;
+    uint64_t seed;         /* 1 */
+    int32_t limit;         /* first documents only; 0 = all */
+    const char *device;
+    int threads;
+    double checkpoint_s;   /* 20 */
+    const char *given;     /* as learn_options */
+};
+int pretrain_run(const struct pretrain_options *o, const struct run *run, struct err *e);
+
 /* semindex train search|recommend|queries: adds a task model to the bundle. queries: a T5 that writes queries from a document's text. */
 enum train_task { TRAIN_SEARCH, TRAIN_RECOMMEND, TRAIN_QUERIES };
-/* Where the weights come from. By default a model that reads text starts from an indexer that was itself learned from an imported T5; else from
+/* Where the weights come from. By default a model that reads text starts from an indexer that was itself learned from a base, or from the bundle's
+ * base (a T5 that embeds the texts for another indexer); else from
  * random weights: an indexer learned from random weights has gone far in its own direction, and a task learns much faster without it. What writes
  * queries starts from the part base where there is one, else from the indexer, else from random weights. */
 enum train_start { START_DEFAULT, START_RANDOM, START_INDEXER, START_BASE };
@@ -82,6 +116,7 @@ struct train_options {
     const char *data;
     bool text_history;   /* recommend: histories as texts instead of semantic IDs */
     enum train_start start;
+    const char *base; /* bundle whose part base is the start, of the same tokenizer; NULL: the bundle's own, where it has one */
     int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of a random start; the indexer's for texts, else 64, 256, 16, 4, 2, 2 */
     int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256, queries 128 */
     int32_t max_history; /* 20 items */
@@ -154,7 +189,7 @@ struct evaluate_options {
 int evaluate_run(const struct evaluate_options *o, const struct run *run, struct str *out, struct err *e);
 
 
-/* How the parts of a bundle were made: a JSON array of what learn/provenance.h describes, in the order learn-ids, search, recommend, queries; opening the
+/* How the parts of a bundle were made: a JSON array of what learn/provenance.h describes, in the order pretrain, learn-ids, search, recommend, queries; opening the
  * bundle checks every file of it. */
 int runs_of_bundle(const char *model, struct str *out, struct err *e);
 

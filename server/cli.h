@@ -21,6 +21,7 @@ void cli_progress_end(void);
 /* cli_runs.c */
 int cli_import(const struct options *o, struct err *e);
 int cli_tokenizer(const struct options *o, struct err *e);
+int cli_pretrain(const struct options *o, struct err *e);
 int cli_learn(const struct options *o, struct err *e);
 int cli_queries(const struct options *o, struct err *e);
 int cli_train(const struct options *o, struct err *e);

@@ -83,7 +83,7 @@ static int parse_hints(const char *text, double hints[16], struct err *e)
 /* What provenance.h keeps of the options: all of the command but those that say where results go and how the run reports. */
 static char *given_json(const struct options *o, unsigned command)
 {
-    static const enum option_id left_out[] = {OPT_MODEL, OPT_OUT, OPT_RECIPE, OPT_THREADS, OPT_CHECKPOINT_S, OPT_QUIET};
+    static const enum option_id left_out[] = {OPT_MODEL, OPT_OUT, OPT_REPLACE, OPT_RECIPE, OPT_THREADS, OPT_CHECKPOINT_S, OPT_QUIET};
     struct str out = {0};
     const char *recipe = option_text(o, OPT_RECIPE);
     str_puts(&out, "{\"recipe\":");
@@ -221,11 +221,57 @@ int cli_learn(const struct options *o, struct err *e)
     return rc;
 }
 
+int cli_pretrain(const struct options *o, struct err *e)
+{
+    struct pretrain_options p = {.data = option_need(o, OPT_DATA, e),
+                                 .replace = option_flag(o, OPT_REPLACE),
+                                 .base = option_text(o, OPT_BASE),
+                                 .tokenizer = option_text(o, OPT_TOKENIZER),
+                                 .vocab = small(o, OPT_VOCAB),
+                                 .d_model = small(o, OPT_D_MODEL),
+                                 .d_ff = small(o, OPT_D_FF),
+                                 .d_kv = small(o, OPT_D_KV),
+                                 .heads = small(o, OPT_HEADS),
+                                 .encoder_layers = small(o, OPT_ENCODER_LAYERS),
+                                 .decoder_layers = small(o, OPT_DECODER_LAYERS),
+                                 .gated = option_flag(o, OPT_GATED),
+                                 .max_tokens = small(o, OPT_MAX_TOKENS),
+                                 .noise_density = option_real(o, OPT_NOISE_DENSITY),
+                                 .mean_span = option_real(o, OPT_MEAN_SPAN),
+                                 .batch = small(o, OPT_BATCH),
+                                 .micro_batch = small(o, OPT_MICRO_BATCH),
+                                 .steps = option_int(o, OPT_STEPS),
+                                 .epochs = option_real(o, OPT_EPOCHS),
+                                 .minutes = option_real(o, OPT_MINUTES),
+                                 .lr = option_real(o, OPT_LR),
+                                 .adam = optimiser_of(o),
+                                 .dropout = weight(o, OPT_DROPOUT),
+                                 .validation_share = option_real(o, OPT_VALIDATION_SHARE),
+                                 .validations = small(o, OPT_VALIDATIONS),
+                                 .patience = small(o, OPT_PATIENCE),
+                                 .hold_out = option_real(o, OPT_HOLD_OUT),
+                                 .hold_out_seed = (uint64_t)option_int(o, OPT_HOLD_OUT_SEED),
+                                 .seed = (uint64_t)option_int(o, OPT_SEED),
+                                 .limit = small(o, OPT_FIRST),
+                                 .device = option_text(o, OPT_DEVICE),
+                                 .threads = small(o, OPT_THREADS),
+                                 .checkpoint_s = option_real(o, OPT_CHECKPOINT_S)};
+    if (!p.data || !(p.out = option_need(o, OPT_OUT, e)) || cli_no_arguments(o, e))
+        return -1;
+    char *given = given_json(o, CMD_PRETRAIN);
+    p.given = given;
+    int rc = pretrain_run(&p, cli_progress_begin(o), e);
+    cli_progress_end();
+    free(given);
+    return rc;
+}
+
 static void train_shape(const struct options *o, struct train_options *t)
 {
     t->text_history = option_flag(o, OPT_TEXT_HISTORY);
     const char *start = option_text(o, OPT_START);
     t->start = !start || !*start ? START_DEFAULT : !strcmp(start, "random") ? START_RANDOM : !strcmp(start, "base") ? START_BASE : START_INDEXER;
+    t->base = option_text(o, OPT_BASE);
     t->d_model = small(o, OPT_D_MODEL);
     t->d_ff = small(o, OPT_D_FF);
     t->d_kv = small(o, OPT_D_KV);

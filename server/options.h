@@ -33,7 +33,8 @@ enum command_bit {
     CMD_HELP = 1 << 16,
     CMD_PREPARE = 1 << 17,
     CMD_RECIPES = 1 << 18,
-    CMD_QUERIES = 1 << 19
+    CMD_QUERIES = 1 << 19,
+    CMD_PRETRAIN = 1 << 20
 };
 
 enum option_id {
@@ -129,6 +130,8 @@ enum option_id {
     OPT_WEIGHT_CONTRASTIVE,
     OPT_WEIGHT_COMMITMENT,
     OPT_TARGET_SHARE,
+    OPT_NOISE_DENSITY,
+    OPT_MEAN_SPAN,
     OPT_NEGATIVES,
     OPT_KMEANS_RESTARTS,
     OPT_KMEANS_ITERATIONS,

@@ -41,6 +41,7 @@ static const struct section {
     unsigned command;
     const char *task; /* the command's first argument, or NULL: any */
 } sections[] = {
+    {"pretrain", CMD_PRETRAIN, NULL},
     {"learn-ids", CMD_LEARN, NULL},
     {"train", CMD_TRAIN, NULL},
     {"train search", CMD_TRAIN, "search"},

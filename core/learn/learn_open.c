@@ -108,20 +108,26 @@ static int read_documents(struct learn *s, struct err *e)
     return 0;
 }
 
-/* Tokenizer: the one that was named, else the base's, else one trained on this corpus (kept in the work folder). */
+char *learn_tokenizer(const char *given, const struct bundle *base, const char *work, struct tokenizer_options t, const struct run *run,
+                      struct err *e)
+{
+    const char *there = given ? given : base ? bundle_file(base, "tokenizer.model") : NULL;
+    if (there)
+        return xstrdup(there);
+    char *path = path_join(work, "tokenizer.model");
+    t.output = path;
+    if (file_exists(path) || tokenizer_run(&t, run, e) == 0)
+        return path;
+    free(path);
+    return NULL;
+}
+
 static int open_tokenizer(struct learn *s, const struct bundle *base, struct err *e)
 {
-    const char *given = s->o.tokenizer ? s->o.tokenizer : base ? bundle_file(base, "tokenizer.model") : NULL;
-    if (given) {
-        s->tokenizer_path = xstrdup(given);
-    } else {
-        s->tokenizer_path = path_join(s->work, "tokenizer.model");
-        const struct tokenizer_options t = {.data = s->o.data, .output = s->tokenizer_path, .vocab = s->o.vocab, .threads = s->o.threads,
-                                            .hold_out = s->o.hold_out, .hold_out_seed = s->o.hold_out_seed};
-        if (!file_exists(s->tokenizer_path) && tokenizer_run(&t, s->run, e) < 0)
-            return -1;
-    }
-    s->tokenizer = tokenizer_open(s->tokenizer_path, e);
+    const struct tokenizer_options t = {.data = s->o.data, .vocab = s->o.vocab, .threads = s->o.threads, .hold_out = s->o.hold_out,
+                                        .hold_out_seed = s->o.hold_out_seed};
+    s->tokenizer_path = learn_tokenizer(s->o.tokenizer, base, s->work, t, s->run, e);
+    s->tokenizer = s->tokenizer_path ? tokenizer_open(s->tokenizer_path, e) : NULL;
     return s->tokenizer ? 0 : -1;
 }
 
@@ -169,24 +175,14 @@ static int config_of(struct learn *s, const struct bundle *base, struct t5_confi
     return 0;
 }
 
-/* Copies every tensor of the imported T5; the code rows at the end of shared.weight stay as they were drawn. */
+/* Starts from the imported T5; the code rows at the end of shared.weight stay as they were drawn. */
 static int start_from_base(struct learn *s, const struct bundle *base, struct err *e)
 {
     struct t5 *from = model_file_read(base, "base", s->be, false, NULL, 0, NULL, NULL, e);
-    if (!from)
-        return -1;
-    for (int32_t i = 0; i < t5_tensor_count(from); i++) {
-        const struct t5_tensor *t = t5_tensor_at(from, i), *to = t5_tensor_find(s->model, t->name);
-        CHECK(to && to->cols == t->cols && to->rows >= t->rows);
-        size_t bytes = (size_t)t->rows * (size_t)t->cols * sizeof(float);
-        float *host = xmalloc(bytes);
-        s->be->read(host, t5_master(from) + t->offset, bytes);
-        s->be->write(t5_master(s->model) + to->offset, host, bytes);
-        free(host);
-    }
+    if (from)
+        t5_copy_weights(s->model, from);
     t5_free(from);
-    t5_refresh(s->model);
-    return 0;
+    return from ? 0 : -1;
 }
 
 /* Work space for passes of so many documents. */

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const files[] = {"learn-ids.run.json", "search.run.json", "recommend.run.json", "queries.run.json"};
+static const char *const files[] = {"pretrain.run.json", "learn-ids.run.json", "search.run.json", "recommend.run.json", "queries.run.json"};
 enum { FILES = sizeof files / sizeof *files, LONGEST = 1 << 20 };
 
 static void add_text(struct sha256 *s, const char *text)

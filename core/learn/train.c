@@ -27,7 +27,8 @@ char *train_settings(const struct train *t, const struct task_kind *kind, const 
     optimiser_settings(&o->adam, &s);
     str_printf(&s, "text_history=%d\nstart=%s\nvalidation_share=%g\npseudo=%d\ngiven_pairs=%d\n", o->text_history,
                train_start_name(o->start), o->validation_share, o->pseudo_per_document, o->given_pairs);
-    str_printf(&s, "written_share=%g\n", o->written_share);
+    str_printf(&s, "written_share=%g\nbase=%s\n", o->written_share,
+               o->start == START_BASE ? bundle_sha256(t->base, "base.safetensors") : "");
     str_printf(&s, "micro_batch=%d\n", trainer_rows(o->batch, o->micro_batch));
     str_printf(&s, "max_tokens=%d\nmax_history=%d\nvalidations=%d\npatience=%d\nseed=%llu\n", o->max_tokens, o->max_history, o->validations,
                o->patience, (unsigned long long)o->seed);

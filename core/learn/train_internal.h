@@ -17,7 +17,7 @@ struct train {
     struct train_options o; /* defaults filled in */
     const struct run *run;
     const struct backend *be;
-    struct bundle *bundle;
+    struct bundle *bundle, *base; /* base: o.base, else the bundle itself */
     struct corpus corpus;
     struct id_table ids;
     struct trie *trie;            /* over ids; documents are rows of ids */
@@ -39,7 +39,8 @@ static inline const uint32_t *train_codes(const struct train *t, int32_t row)
 int train_open(struct train *t, struct err *e);
 void train_close(struct train *t);
 int train_open_tokenizer(struct train *t, struct err *e);
-/* Sets layout and model by o.start. From the indexer: its weights, with code rows for every position, the suffix's drawn at random. Random: of the
+/* Sets layout and model by o.start. From the indexer: its weights, with code rows for every position, the suffix's drawn at random; from the base:
+ * its weights, all code rows drawn at random. Random: of the
  * indexer's shape when the task opened a tokenizer; without one a small T5 of IDs alone, whose code rows start from the indexer's. */
 int train_model(struct train *t, struct err *e);
 /* The same for a task that writes text: no codes; o.start base, indexer (its code rows are left behind) or random. */

@@ -143,18 +143,35 @@ static int choose_start(struct train *t, struct err *e)
         model_settings_read(&indexer, json);
         free(json);
     }
-    if (o->start == START_BASE && o->task != TRAIN_QUERIES)
-        return err_set(e, ERR_USAGE, "start base: only what writes queries starts from the base; %s starts from the indexer or random weights",
-                       train_task_name(o->task));
-    if (o->start == START_DEFAULT && o->task == TRAIN_QUERIES)
-        o->start = model_file_has(t->bundle, "base") ? START_BASE : indexed ? START_INDEXER : START_RANDOM;
     if (o->start == START_DEFAULT)
-        o->start = text && indexer.from_base ? START_INDEXER : START_RANDOM;
-    fill_f64(&o->lr, o->start == START_BASE ? 5e-4 : text || o->start == START_INDEXER ? 2e-3 : 4e-3);
+        o->start = o->base != NULL                         ? START_BASE
+                   : text && indexer.from_base             ? START_INDEXER
+                   : text && model_file_has(t->base, "base") ? START_BASE
+                   : o->task == TRAIN_QUERIES && indexed   ? START_INDEXER
+                                                           : START_RANDOM;
+    if (o->start != START_BASE && o->base != NULL)
+        return err_set(e, ERR_USAGE, "start %s and base: a base is what is started from; leave one out", train_start_name(o->start));
+    if (o->start == START_BASE && !model_file_has(t->base, "base"))
+        return err_set(e, ERR_CONFLICT, "%s: has no part base to start from; semindex pretrain or import makes one, --base names it",
+                       bundle_folder(t->base));
+    fill_f64(&o->lr, o->start == START_BASE && o->task == TRAIN_QUERIES ? 5e-4 : text || o->start != START_RANDOM ? 2e-3 : 4e-3);
     if (o->dropout == 0)
         o->dropout = o->task != TRAIN_RECOMMEND && o->start == START_RANDOM ? 0 : 0.1;
     if (o->dropout < 0)
         o->dropout = 0;
+    return 0;
+}
+
+/* The bundle whose part base may be the start. Token ids mean nothing under another tokenizer. */
+static int open_base(struct train *t, struct err *e)
+{
+    t->base = t->o.base != NULL ? bundle_open(t->o.base, e) : t->bundle;
+    if (t->base == NULL)
+        return -1;
+    const char *ours = bundle_sha256(t->bundle, "tokenizer.model"), *its = bundle_sha256(t->base, "tokenizer.model");
+    if (ours != NULL && (its == NULL || strcmp(ours, its) != 0))
+        return err_set(e, ERR_CONFLICT, "%s: its tokenizer is not that of %s; learn-ids --base %s gives a bundle the base's", t->o.base, t->o.model,
+                       t->o.base);
     return 0;
 }
 
@@ -171,7 +188,7 @@ int train_open(struct train *t, struct err *e)
     if (t->o.task == TRAIN_QUERIES)
         fill_i32(&t->o.micro_batch, t->be->has_host_memory ? 16 : 128);
     t->bundle = bundle_open(t->o.model, e);
-    if (t->bundle == NULL || choose_start(t, e) != 0 || read_ids(t, e) != 0)
+    if (t->bundle == NULL || open_base(t, e) != 0 || choose_start(t, e) != 0 || read_ids(t, e) != 0)
         return -1;
     if (corpus_read(&t->corpus, t->o.data, t->run, e) != 0 || match_rows(t, e) != 0)
         return -1;
@@ -186,6 +203,8 @@ void train_close(struct train *t)
     trie_free(t->trie);
     id_table_free(&t->ids);
     corpus_free(&t->corpus);
+    if (t->base != t->bundle)
+        bundle_close(t->base);
     bundle_close(t->bundle);
     free(t->row);
     free(t->checkpoint);
@@ -223,23 +242,6 @@ static bool lies_alike(const struct train *t, const struct code_layout *learned)
     for (int32_t p = 0; same && p < learned->positions; p++)
         same = learned->codes[p] == t->layout.codes[p];
     return same;
-}
-
-/* Copies the tensors that both models have; of embeddings, the rows that both have. Text and learned codes come first in both. */
-static void copy_weights(struct train *t, const struct t5 *from)
-{
-    for (int32_t i = 0; i < t5_tensor_count(t->model); i++) {
-        const struct t5_tensor *to = t5_tensor_at(t->model, i), *of = t5_tensor_find(from, to->name);
-        if (of == NULL || of->cols != to->cols)
-            continue;
-        int32_t rows = of->rows < to->rows ? of->rows : to->rows;
-        size_t count = (size_t)rows * (size_t)to->cols;
-        float *host = xcalloc(count, sizeof *host);
-        t->be->read(host, t5_master((struct t5 *)(uintptr_t)from) + of->offset, count * sizeof *host);
-        t->be->write(t5_master(t->model) + to->offset, host, count * sizeof *host);
-        free(host);
-    }
-    t5_refresh(t->model);
 }
 
 /* Longest input that the task may make of a sample. */
@@ -281,24 +283,52 @@ static int init_model(struct train *t, const struct t5_config *config, struct t5
     return 0;
 }
 
-static int model_from_indexer(struct train *t, struct err *e)
+/* The codes of each learned position: the indexer's or the quantiser's; none where the IDs came from elsewhere. */
+static int learned_layout(struct train *t, struct code_layout *learned, struct err *e)
 {
-    struct code_layout learned;
-    if (!model_file_has(t->bundle, "indexer"))
-        return err_set(e, ERR_CONFLICT, "%s: the bundle has no indexer to start from; run learn-ids first", t->o.model);
-    struct t5 *indexer = model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, &learned, NULL, e);
-    if (indexer == NULL)
-        return -1;
-    struct t5_config config = *t5_config_of(indexer);
-    lay_out(t, config.vocab, &learned);
-    int rc = lies_alike(t, &learned) ? 0 : err_set(e, ERR_DATA, "%s: ids.tsv holds codes that its indexer does not have", t->o.model);
-    config.codes = code_layout_total(&t->layout);
-    config.dropout = (float)t->o.dropout;
+    if (model_file_has(t->bundle, "indexer"))
+        return model_file_layout(t->bundle, "indexer", learned, e);
+    struct quantiser *q = quantiser_in(t->bundle) ? quantiser_read(t->bundle, e) : NULL;
+    if (q == NULL)
+        return quantiser_in(t->bundle) ? -1 : 0;
+    learned->positions = q->positions;
+    for (int32_t p = 0; p < q->positions; p++)
+        learned->codes[p] = q->codes;
+    quantiser_free(q);
+    return 0;
+}
+
+/* The model whose weights are the start. */
+static struct t5 *read_start(struct train *t, struct err *e)
+{
+    bool base = t->o.start == START_BASE;
+    const char *part = base ? "base" : "indexer";
+    if (!base && !model_file_has(t->bundle, part)) {
+        err_set(e, ERR_CONFLICT, "%s: the bundle has no indexer to start from; run learn-ids first", t->o.model);
+        return NULL;
+    }
+    return model_file_read(base ? t->base : t->bundle, part, t->be, false, NULL, 0, NULL, NULL, e);
+}
+
+/* From the indexer's weights, or the base's: there the rows of all codes are drawn at random. */
+static int model_from_weights(struct train *t, struct err *e)
+{
+    struct code_layout learned = {0};
+    struct t5 *from = read_start(t, e);
+    int rc = from == NULL || learned_layout(t, &learned, e) != 0 ? -1 : 0;
+    if (rc == 0) {
+        struct t5_config config = *t5_config_of(from);
+        lay_out(t, config.vocab, &learned);
+        config.codes = code_layout_total(&t->layout);
+        config.dropout = (float)t->o.dropout;
+        if (t->o.start == START_INDEXER && !lies_alike(t, &learned))
+            rc = err_set(e, ERR_DATA, "%s: ids.tsv holds codes that its indexer does not have", t->o.model);
+        if (rc == 0)
+            rc = init_model(t, &config, from, e);
+    }
     if (rc == 0)
-        rc = init_model(t, &config, indexer, e);
-    if (rc == 0)
-        copy_weights(t, indexer);
-    t5_free(indexer);
+        t5_copy_weights(t->model, from);
+    t5_free(from);
     return rc;
 }
 
@@ -378,19 +408,6 @@ static struct t5_config random_config(struct train *t, const struct t5 *indexer)
     return c;
 }
 
-/* The codes of an indexer over embeddings: none without one. */
-static int quantiser_layout(struct train *t, struct code_layout *learned, struct err *e)
-{
-    struct quantiser *q = quantiser_in(t->bundle) ? quantiser_read(t->bundle, e) : NULL;
-    if (q == NULL)
-        return quantiser_in(t->bundle) ? -1 : 0;
-    learned->positions = q->positions;
-    for (int32_t p = 0; p < q->positions; p++)
-        learned->codes[p] = q->codes;
-    quantiser_free(q);
-    return 0;
-}
-
 static int model_random(struct train *t, struct err *e)
 {
     struct code_layout learned = {0};
@@ -400,7 +417,7 @@ static int model_random(struct train *t, struct err *e)
         if (indexer == NULL)
             return -1;
     }
-    if (indexer == NULL && quantiser_layout(t, &learned, e) != 0)
+    if (indexer == NULL && learned_layout(t, &learned, e) != 0)
         return -1;
     struct t5_config config = random_config(t, indexer);
     lay_out(t, config.vocab, &learned);
@@ -412,27 +429,28 @@ static int model_random(struct train *t, struct err *e)
     return rc;
 }
 
+/* A random start of a model that writes text has the indexer's shape, where there is one. */
 int train_text_model(struct train *t, struct err *e)
 {
-    const char *part = t->o.start == START_BASE ? "base" : t->o.start == START_INDEXER || model_file_has(t->bundle, "indexer") ? "indexer" : NULL;
-    if (part != NULL && !model_file_has(t->bundle, part))
-        return err_set(e, ERR_CONFLICT, "%s: the bundle has no part %s to start from", t->o.model, part);
-    struct t5 *from = part ? model_file_read(t->bundle, part, t->be, false, NULL, 0, NULL, NULL, e) : NULL;
-    if (part != NULL && from == NULL)
+    bool random = t->o.start == START_RANDOM;
+    struct t5 *from = !random ? read_start(t, e)
+                      : model_file_has(t->bundle, "indexer") ? model_file_read(t->bundle, "indexer", t->be, false, NULL, 0, NULL, NULL, e)
+                                                             : NULL;
+    if (from == NULL && (!random || model_file_has(t->bundle, "indexer")))
         return -1;
-    struct t5_config config = t->o.start == START_RANDOM ? random_config(t, from) : *t5_config_of(from);
+    struct t5_config config = random ? random_config(t, from) : *t5_config_of(from);
     config.codes = 0;
     config.dropout = (float)t->o.dropout;
     int rc = init_model(t, &config, from, e);
-    if (rc == 0 && t->o.start != START_RANDOM)
-        copy_weights(t, from);
+    if (rc == 0 && !random)
+        t5_copy_weights(t->model, from);
     t5_free(from);
     return rc;
 }
 
 int train_model(struct train *t, struct err *e)
 {
-    return t->o.start == START_RANDOM ? model_random(t, e) : model_from_indexer(t, e);
+    return t->o.start == START_RANDOM ? model_random(t, e) : model_from_weights(t, e);
 }
 
 /* ---- validation ---- */

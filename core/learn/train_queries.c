@@ -9,13 +9,12 @@
 
 #include "../base/hash.h"
 #include "pseudo.h"
-#include "seq2seq.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALIDATION_MOST = 1000, HELD_LEAST = 10, PASS_ROWS = 8, MEAN_OF = 1000 };
+enum { VALIDATION_MOST = 1000, HELD_LEAST = 10, MEAN_OF = 1000 };
 enum { STREAM_QUERY = 21, STREAM_VALIDATION = 22, STREAM_HOLD_OUT = 23 };
 
 struct text { /* a row of tokens in the pool, EOS last */
@@ -95,37 +94,24 @@ static int32_t draw(void *state, int64_t epoch, int64_t index, int32_t *tokens, 
 
 /* ---- validation ---- */
 
-static void add_held(const struct task *k, const struct pair *p, struct code_batch *b)
+static struct trainer_source queries_source(struct task *k);
+
+static int32_t draw_held(void *state, int32_t i, int32_t *tokens, uint32_t *codes)
 {
+    struct task *k = state;
+    const struct pair *p = &k->held[i];
     const struct text d = k->document[p->document];
-    int32_t start = b->offsets[b->count], cell = b->count * TRAIN_TEXT_TARGETS;
-    memcpy(b->tokens + start, k->pool + d.first, (size_t)d.count * sizeof *b->tokens);
-    for (int32_t i = 0; i < p->query.count; i++)
-        b->codes[cell + i] = (uint32_t)(b->labels[cell + i] = k->pool[p->query.first + i]);
-    b->offsets[++b->count] = start + d.count;
+    for (int32_t t = 0; t < p->query.count; t++)
+        codes[t] = (uint32_t)k->pool[p->query.first + t];
+    memcpy(tokens, k->pool + d.first, (size_t)d.count * sizeof *tokens);
+    return d.count;
 }
 
 static int validate(void *state, struct t5 *model, double *metric, struct err *e)
 {
     struct task *k = state;
-    int32_t room = PASS_ROWS * k->train->o.max_tokens;
-    struct seq2seq *pass = seq2seq_init_text(model, TRAIN_TEXT_TARGETS, PASS_ROWS, room, e);
-    struct code_batch b;
-    double loss = 0, tokens = 0;
-    if (pass == NULL)
-        return -1;
-    code_batch_init(&b, PASS_ROWS, room, TRAIN_TEXT_TARGETS);
-    for (int32_t i = 0; i < k->held_count;) {
-        for (b.count = 0; i < k->held_count && b.count < PASS_ROWS; i++) {
-            add_held(k, &k->held[i], &b);
-            tokens += k->held[i].query.count;
-        }
-        loss += seq2seq_loss(pass, &b, 1);
-    }
-    code_batch_free(&b);
-    seq2seq_free(pass);
-    *metric = exp(-loss / tokens);
-    return 0;
+    const struct trainer_source source = queries_source(k);
+    return trainer_text_metric(model, &source, k->held_count, draw_held, metric, e);
 }
 
 /* ---- opening ---- */

@@ -237,6 +237,37 @@ static int restore(struct trainer *t, struct err *e)
     return rc;
 }
 
+/* ---- held-out texts ---- */
+
+enum { TEXT_PASS_ROWS = 8 };
+
+int trainer_text_metric(struct t5 *model, const struct trainer_source *source, int32_t count,
+                        int32_t (*draw)(void *state, int32_t i, int32_t *tokens, uint32_t *codes), double *metric, struct err *e)
+{
+    int32_t targets = source->text_targets;
+    struct seq2seq *pass = seq2seq_init_text(model, targets, TEXT_PASS_ROWS, TEXT_PASS_ROWS * source->longest, e);
+    struct code_batch b;
+    double loss = 0, tokens = 0;
+    if (pass == NULL)
+        return -1;
+    code_batch_init(&b, TEXT_PASS_ROWS, TEXT_PASS_ROWS * source->longest, targets);
+    for (int32_t i = 0; i < count;) {
+        for (b.count = 0; i < count && b.count < TEXT_PASS_ROWS; i++) {
+            uint32_t *codes = b.codes + (int64_t)b.count * targets;
+            int32_t start = b.offsets[b.count], n = draw(source->state, i, b.tokens + start, codes), size = seq2seq_text_length(codes, targets);
+            for (int32_t t = 0; t < size; t++)
+                b.labels[(int64_t)b.count * targets + t] = (int32_t)codes[t];
+            b.offsets[++b.count] = start + n;
+            tokens += size;
+        }
+        loss += seq2seq_loss(pass, &b, 1);
+    }
+    code_batch_free(&b);
+    seq2seq_free(pass);
+    *metric = exp(-loss / tokens);
+    return 0;
+}
+
 /* ---- the loop ---- */
 
 /* Measures the model, keeps it when it is the best so far, and says whether the run should go on. */

@@ -27,6 +27,11 @@ struct trainer_source {
     double text_mean;     /* their mean length: the loss is per token, and every token weighs the same */
 };
 
+/* exp(-mean loss per token) of `count` held-out samples with text targets: the geometric mean of the probability that the model gives to each true
+ * token. draw: as the source's, sample i of `count`. The usual body of `validate` for a source with text targets. */
+int trainer_text_metric(struct t5 *model, const struct trainer_source *source, int32_t count,
+                        int32_t (*draw)(void *state, int32_t i, int32_t *tokens, uint32_t *codes), double *metric, struct err *e);
+
 struct trainer_options {
     const char *name;       /* in progress and notes: "search" */
     const char *checkpoint; /* path of the checkpoint file; its folder exists */

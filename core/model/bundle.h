@@ -7,10 +7,10 @@
  *   search.safetensors     task model whose extra vocabulary rows are ID codes, search.json             (part "search")
  *   recommend.safetensors  the same for histories, recommend.json                                       (part "recommend")
  *   queries.safetensors    a T5 that writes queries from a document's text, queries.json                (part "queries")
- *   base.safetensors       an imported T5 without codes, base.json: the start of learn-ids              (part "base")
+ *   base.safetensors       a T5 without codes, imported or pretrained, base.json: the start of learn-ids and train           (part "base")
  *   ids.tsv                name TAB c1-c2-..-cT: the learned or imported documents, in corpus order     (part "ids")
  *   documents.jsonl        the documents behind ids.tsv, same order, one object a line {"id","title","text","attributes"}; absent for imported ids
- *   PART.run.json          how a part was made: options, seed, program, data; learn/provenance.h  (PART: learn-ids, search, recommend, queries)
+ *   PART.run.json          how a part was made: options, seed, program, data; learn/provenance.h  (PART: pretrain, learn-ids, search, recommend, queries)
  *   popular.tsv            item TAB count of the training histories, most frequent first                (with "recommend")
  *   neighbours.bin         item neighbours of the training histories, over rows of ids.tsv (neighbours.h)  (with "recommend")
  *

@@ -4,7 +4,7 @@
 
 #include "bundle.h"
 
-enum { BUNDLE_FILES = 21 };
+enum { BUNDLE_FILES = 22 };
 
 struct bundle_entry { /* one logical file; file NULL = not in the bundle */
     char *file;       /* name in the folder: NAME or NAME.N */

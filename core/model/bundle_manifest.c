@@ -13,7 +13,7 @@ const char *const bundle_names[BUNDLE_FILES] = {
     "tokenizer.model", "indexer.safetensors", "indexer.json", "search.safetensors", "search.json",    "recommend.safetensors",
     "recommend.json",  "base.safetensors",    "base.json",    "ids.tsv",            "documents.jsonl", "popular.tsv",
     "quantiser.safetensors", "quantiser.json", "learn-ids.run.json", "search.run.json", "recommend.run.json", "neighbours.bin",
-    "queries.safetensors", "queries.json", "queries.run.json",
+    "queries.safetensors", "queries.json", "queries.run.json", "pretrain.run.json",
 };
 
 int bundle_name_index(const char *name)

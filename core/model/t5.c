@@ -137,6 +137,21 @@ void t5_set_code_rows(struct t5 *m, int32_t first, int32_t count, const float *r
         code_rows_put(m, m->lm_head, first, count, rows);
 }
 
+void t5_copy_weights(struct t5 *to, struct t5 *from)
+{
+    for (int32_t i = 0; i < to->tensors; i++) {
+        const struct t5_tensor *t = &to->tensor[i], *of = t5_tensor_find(from, t->name);
+        if (of == NULL || of->cols != t->cols || (of->rows != t->rows && t->kind != T5_EMBEDDING))
+            continue;
+        size_t bytes = (size_t)(of->rows < t->rows ? of->rows : t->rows) * (size_t)t->cols * sizeof(float);
+        float *host = xmalloc(bytes);
+        to->be->read(host, from->master + of->offset, bytes);
+        to->be->write(to->master + t->offset, host, bytes);
+        free(host);
+    }
+    t5_refresh(to);
+}
+
 /* ---- optimiser ---- */
 
 double t5_adamw(struct t5 *m, const struct t5_adamw *a, int64_t first, int64_t count)

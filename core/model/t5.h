@@ -80,6 +80,10 @@ void t5_refresh(struct t5 *m); /* call after the master block changed by other h
 /* Adds the code rows' start: copies `count` rows [count, d_model] (host) to shared (and lm_head when untied) from row vocab + first on. */
 void t5_set_code_rows(struct t5 *m, int32_t first, int32_t count, const float *rows);
 
+/* Copies every tensor that both models have, of embeddings the rows that both have (text rows stand before code rows), and refreshes `to`. Both are
+ * of one backend. A tensor of another width is left as it is. */
+void t5_copy_weights(struct t5 *to, struct t5 *from);
+
 /* ---- passes ---- */
 
 /* Sizes a workspace must hold. train: activations of every layer are kept. */

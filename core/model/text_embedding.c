@@ -19,17 +19,8 @@ static struct t5 *without_codes(struct t5 *from, const struct backend *be, struc
     struct t5_options o = {.config = *t5_config_of(from)};
     o.config.codes = 0;
     struct t5 *to = t5_init(be, &o, e);
-    for (int32_t i = 0; to && i < t5_tensor_count(to); i++) {
-        const struct t5_tensor *t = t5_tensor_at(to, i), *of = t5_tensor_find(from, t->name);
-        CHECK(of && of->cols == t->cols && of->rows >= t->rows);
-        size_t bytes = (size_t)t->rows * (size_t)t->cols * sizeof(float);
-        float *host = xmalloc(bytes);
-        be->read(host, t5_master(from) + of->offset, bytes);
-        be->write(t5_master(to) + t->offset, host, bytes);
-        free(host);
-    }
     if (to)
-        t5_refresh(to);
+        t5_copy_weights(to, from);
     return to;
 }
 
