@@ -66,7 +66,7 @@ static int read_embeddings(struct cold *c, struct err *e)
                                            .corpus = corpus->count, .used = corpus->count};
     if (o->embeddings == NULL)
         return 0;
-    return embeddings_read(&c->embeddings, o->embeddings, e) != 0 || embeddings_order(&c->embeddings, &order, e) != 0 ? -1 : 0;
+    return embeddings_read(&c->embeddings, o->embeddings, NULL, e) != 0 || embeddings_order(&c->embeddings, &order, e) != 0 ? -1 : 0;
 }
 
 static struct engine_put put_of(const struct cold *c, int32_t document)

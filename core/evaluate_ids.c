@@ -105,7 +105,7 @@ static int cluster(struct evaluate *v, const struct labeled *l, const struct t5 
     mean_embeddings(v, l, table, d, x);
     struct kmeans_options o = {.n = l->count, .d = d, .k = clusters, .restarts = RESTARTS, .iterations = ITERATIONS, .seed = v->o.seed};
     struct kmeans_result result;
-    int rc = kmeans_run(v->be, &o, x, centroids, assign, &result, v->run, e);
+    int rc = kmeans_run(v->be, &o, &(struct kmeans_points){.x = x}, centroids, assign, &result, v->run, e);
     if (rc == 0)
         evaluate_fact_add(&v->facts, metrics_ami(assign, l->label, l->count), "category_ami_kmeans_embeddings");
     free(table);

@@ -25,8 +25,17 @@ struct npy {
 
 void embeddings_free(struct embeddings *m)
 {
-    free(m->values);
+    spill_free(&m->memory);
     *m = (struct embeddings){0};
+}
+
+int embeddings_alloc(struct embeddings *out, int32_t count, int32_t width, const char *folder, struct err *e)
+{
+    *out = (struct embeddings){.count = count, .width = width};
+    if (spill_alloc(&out->memory, (size_t)count * (size_t)width * sizeof(float), folder, e) < 0)
+        return -1;
+    out->values = out->memory.data;
+    return 0;
 }
 
 static int check_shape(const char *path, int64_t rows, int64_t cols, struct err *e)
@@ -220,7 +229,7 @@ static int read_values(const struct npy *h, FILE *f, float *out, struct err *e)
     return rc;
 }
 
-static int read_npy(struct embeddings *out, const char *path, FILE *f, struct err *e)
+static int read_npy(struct embeddings *out, const char *path, const char *folder, FILE *f, struct err *e)
 {
     struct npy h = {.path = path};
     struct stat st;
@@ -230,8 +239,8 @@ static int read_npy(struct embeddings *out, const char *path, FILE *f, struct er
     if (fstat(fileno(f), &st) < 0 || at < 0 || st.st_size - at != want)
         return err_set(e, ERR_DATA, "%s: %lld bytes of values; its header (%lld rows of %lld) needs %lld", path, (long long)(st.st_size - at),
                        (long long)h.rows, (long long)h.cols, (long long)want);
-    *out = (struct embeddings){.count = (int32_t)h.rows, .width = (int32_t)h.cols};
-    out->values = xmalloc((size_t)(h.rows * h.cols) * sizeof(float));
+    if (embeddings_alloc(out, (int32_t)h.rows, (int32_t)h.cols, folder, e) < 0)
+        return -1;
     return read_values(&h, f, out->values, e);
 }
 
@@ -254,21 +263,20 @@ static const struct safetensor *pick_tensor(const struct safetensors *s, struct 
     return NULL;
 }
 
-static int read_safetensors(struct embeddings *out, const char *path, struct err *e)
+static int read_safetensors(struct embeddings *out, const char *path, const char *folder, struct err *e)
 {
     struct safetensors *s = safetensors_open(path, e);
     const struct safetensor *t = s ? pick_tensor(s, e) : NULL;
     int rc = t ? check_shape(path, t->shape[0], t->shape[1], e) : -1;
-    if (rc == 0) {
-        *out = (struct embeddings){.count = (int32_t)t->shape[0], .width = (int32_t)t->shape[1]};
-        out->values = xmalloc((size_t)t->elements * sizeof(float));
+    if (rc == 0)
+        rc = embeddings_alloc(out, (int32_t)t->shape[0], (int32_t)t->shape[1], folder, e);
+    if (rc == 0)
         rc = safetensors_floats(s, t, out->values, e);
-    }
     safetensors_close(s);
     return rc;
 }
 
-int embeddings_read(struct embeddings *out, const char *path, struct err *e)
+int embeddings_read(struct embeddings *out, const char *path, const char *folder, struct err *e)
 {
     char magic[6] = {0};
     *out = (struct embeddings){0};
@@ -277,7 +285,7 @@ int embeddings_read(struct embeddings *out, const char *path, struct err *e)
         return err_set(e, err_from_errno(errno), "%s: the embeddings cannot be opened: %s", path, strerror(errno));
     bool npy = fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "\x93NUMPY", 6) == 0;
     rewind(f);
-    int rc = npy ? read_npy(out, path, f, e) : read_safetensors(out, path, e);
+    int rc = npy ? read_npy(out, path, folder, f, e) : read_safetensors(out, path, folder, e);
     fclose(f);
     if (rc == 0)
         rc = check_finite(out, path, e);
@@ -321,21 +329,24 @@ static int order_by_ids(struct embeddings *m, const struct embeddings_order *o, 
     if (!map)
         return -1;
     size_t width = (size_t)m->width;
-    float *sorted = xmalloc((size_t)o->used * width * sizeof *sorted);
+    struct embeddings sorted;
     int32_t missing = 0, first = 0;
+    if (embeddings_alloc(&sorted, o->used, m->width, o->folder, e) < 0) {
+        string_map_free(map);
+        return -1;
+    }
     for (int32_t i = o->used; i-- > 0;) {
         int32_t row = string_map_get(map, o->documents[i].id, strlen(o->documents[i].id));
         if (row < 0) {
             missing++;
             first = i;
         } else {
-            memcpy(sorted + (size_t)i * width, m->values + (size_t)row * width, width * sizeof *sorted);
+            memcpy(sorted.values + (size_t)i * width, m->values + (size_t)row * width, width * sizeof *m->values);
         }
     }
     string_map_free(map);
-    free(m->values);
-    m->values = sorted;
-    m->count = o->used;
+    embeddings_free(m);
+    *m = sorted;
     return missing ? err_set(e, ERR_DATA, "%s: %d of %d documents have no embedding, the first is \"%.100s\"", o->ids_path, missing, o->used,
                              o->documents[first].id)
                    : 0;

@@ -6,7 +6,7 @@
 #ifndef SEMINDEX_EMBEDDINGS_H
 #define SEMINDEX_EMBEDDINGS_H
 
-#include "../base/err.h"
+#include "../base/spill.h"
 #include <stdint.h>
 
 struct document;
@@ -16,17 +16,22 @@ enum { EMBEDDING_WIDTH_MOST = 65536 };
 struct embeddings {
     int32_t count, width;
     float *values; /* [count, width] */
+    struct spill memory; /* of the values: few in memory, many in a file without a name */
 };
 
 struct embeddings_order {
     const char *path, *ids_path; /* path: for messages */
     const struct document *documents;
     int32_t corpus, used; /* documents there are, and the first that are wanted */
+    const char *folder;   /* as embeddings_read */
     const int32_t *place; /* [used] row of each document where rows stand in corpus order, rising; NULL: the first `used` */
 };
 
-/* The whole file in its own order. -1 leaves *out freed. */
-int embeddings_read(struct embeddings *out, const char *path, struct err *e);
+/* The whole file in its own order, read a buffer at a time. folder: where values go that are more than memory should hold (spill.h). -1 leaves *out
+ * freed. */
+int embeddings_read(struct embeddings *out, const char *path, const char *folder, struct err *e);
+/* Room for count rows. */
+int embeddings_alloc(struct embeddings *out, int32_t count, int32_t width, const char *folder, struct err *e);
 /* Brings rows into the order of the documents: by the ids in ids_path, or (NULL) as they stand: then there are as many rows as the corpus has
  * documents, of which the first o->used are kept. Every used document needs a row; rows of other ids are left out. */
 int embeddings_order(struct embeddings *m, const struct embeddings_order *o, struct err *e);

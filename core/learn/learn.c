@@ -7,6 +7,7 @@
  * Ours, beside the paper: after k-means the centroids get one common norm. The quantiser's arg max is a dot product, and centroids of
  * spread-out clusters are short: without this they would lose every point, and codes die before the joint stage begins. */
 #include "learn_internal.h"
+#include "../base/spill.h"
 #include "../base/file.h"
 #include "../base/hash.h"
 #include "../model/model_file.h"
@@ -291,12 +292,15 @@ static int run_kmeans(struct learn *s, struct err *e)
     const struct stage *g = stage_now(s);
     struct kmeans_result r = {0};
     int32_t d = t5_config_of(s->model)->d_model, k = s->o.codes;
-    float *h = xmalloc((size_t)s->n * (size_t)d * sizeof *h), *centroids = xmalloc((size_t)k * (size_t)d * sizeof *centroids);
+    struct spill rows;
+    if (spill_alloc(&rows, (size_t)s->n * (size_t)d * sizeof(float), s->work, e) < 0)
+        return -1;
+    float *h = rows.data, *centroids = xmalloc((size_t)k * (size_t)d * sizeof *centroids);
     const struct kmeans_options o = {.n = s->n, .d = d, .k = k, .restarts = s->o.kmeans_restarts, .iterations = s->o.kmeans_iterations,
                                      .seed = mix64(s->o.seed, 0x6b6d65616e73ull + (uint64_t)g->position)};
     int rc = encode_corpus(s, h, NULL, e);
     if (rc == 0)
-        rc = kmeans_run(s->be, &o, h, centroids, NULL, &r, s->run, e);
+        rc = kmeans_run(s->be, &o, &(struct kmeans_points){.x = h}, centroids, NULL, &r, s->run, e);
     if (rc == 0) {
         equalise_norms(centroids, k, h, s->n, d);
         s->be->write(t5_master(s->model) + codebook_tensor(s, g->position)->offset, centroids, (size_t)k * (size_t)d * sizeof(float));
@@ -304,7 +308,7 @@ static int run_kmeans(struct learn *s, struct err *e)
         run_note(s->run, "position %d: k-means: clusters=%d used=%d iterations=%d mean_squared_distance=%.5g", g->position + 1, k, r.used,
                  r.iterations, r.inertia / s->n);
     }
-    free(h);
+    spill_free(&rows);
     free(centroids);
     return rc;
 }

@@ -1,6 +1,7 @@
 /* learn_clusters.c: the two k-means indexers: residual (a codebook over what the codebooks before left) and hierarchical (a tree of clusters).
  *
- * Both see the embeddings as they are. The tree is built level by level: a cluster larger than `leaf` is divided into `codes` parts, or into as
+ * Both see the embeddings as they lie, which may be in a mapped file: what codebooks left, and the members of a cluster, are gathered block by
+ * block. The tree is built level by level: a cluster larger than `leaf` is divided into `codes` parts, or into as
  * many as it has documents; smaller ones end there, and the rest of their codes is 0. Nodes of a level stand one after another, children of
  * a node too, so a node needs only its first child and their number. */
 #include "kmeans.h"
@@ -16,20 +17,18 @@ static struct kmeans_options options(const struct quantiser_input *in, int32_t n
 
 int learn_residual(const struct quantiser_input *in, struct quantiser *q, struct err *e)
 {
-    size_t cells = (size_t)in->n * (size_t)in->width;
-    float *left = xmalloc(cells * sizeof *left);
-    int32_t rc = 0, *assign = xmalloc((size_t)in->n * sizeof *assign);
-    memcpy(left, in->x, cells * sizeof *left);
-    for (int32_t s = 0; s < q->positions && rc == 0; s++) {
+    int32_t rc = 0, *code[QUANTISER_LEVELS_MAX] = {0};
+    struct kmeans_points left = {.x = in->x, .codebook = q->codebook, .code = code};
+    for (left.levels = 0; left.levels < q->positions && rc == 0; left.levels++) {
+        int32_t s = left.levels;
         struct kmeans_result result;
         const struct kmeans_options o = options(in, in->n, q->codes, 0x726573 + (uint64_t)s);
         q->codebook[s] = xcalloc((size_t)q->codes * (size_t)in->width, sizeof(float));
-        rc = kmeans_run(in->be, &o, left, q->codebook[s], assign, &result, in->run, e);
-        for (int64_t i = 0; i < (int64_t)cells && rc == 0; i++)
-            left[i] -= q->codebook[s][(int64_t)assign[i / in->width] * in->width + i % in->width];
+        code[s] = xmalloc((size_t)in->n * sizeof *code[s]);
+        rc = kmeans_run(in->be, &o, &left, q->codebook[s], code[s], &result, in->run, e);
     }
-    free(left);
-    free(assign);
+    for (int32_t s = 0; s < q->positions; s++)
+        free(code[s]);
     return rc;
 }
 
@@ -41,7 +40,6 @@ struct tree {
     int32_t room;
     int32_t *member, *next; /* [n] documents, grouped by node; the same being made */
     int32_t *from, *count;  /* [room] of each node */
-    float *rows;            /* [n, width] of one cluster */
     int32_t *assign;
 };
 
@@ -72,15 +70,19 @@ static void add_node(struct tree *t, int32_t from, int32_t count)
 /* Members of `node` sorted by their cluster, and a node for each cluster. */
 static void divide_members(struct tree *t, int32_t node, int32_t k)
 {
-    int32_t from = t->from[node], n = t->count[node], at = from;
+    int32_t from = t->from[node], n = t->count[node], at = from, *place = xcalloc((size_t)k + 1, sizeof *place);
+    for (int32_t i = 0; i < n; i++)
+        place[t->assign[i]]++;
     for (int32_t c = 0; c < k; c++) {
-        int32_t begin = at;
-        for (int32_t i = 0; i < n; i++)
-            if (t->assign[i] == c)
-                t->next[at++] = t->member[from + i];
-        add_node(t, begin, at - begin);
+        int32_t count = place[c];
+        add_node(t, at, count);
+        place[c] = at;
+        at += count;
     }
+    for (int32_t i = 0; i < n; i++)
+        t->next[place[t->assign[i]]++] = t->member[from + i];
     memcpy(t->member + from, t->next + from, (size_t)n * sizeof *t->member);
+    free(place);
 }
 
 static int divide(struct tree *t, int32_t node, struct err *e)
@@ -90,10 +92,9 @@ static int divide(struct tree *t, int32_t node, struct err *e)
     size_t width = (size_t)in->width;
     int32_t n = t->count[node], k = t->q->codes < n ? t->q->codes : n;
     const struct kmeans_options o = options(in, n, k, 0x74726565 + (uint64_t)node);
-    for (int32_t i = 0; i < n; i++)
-        memcpy(t->rows + (size_t)i * width, in->x + (size_t)t->member[t->from[node] + i] * width, width * sizeof(float));
+    const struct kmeans_points members = {.x = in->x, .row = t->member + t->from[node]};
     float *centroids = xmalloc((size_t)k * width * sizeof *centroids);
-    int rc = kmeans_run(in->be, &o, t->rows, centroids, t->assign, &result, in->run, e);
+    int rc = kmeans_run(in->be, &o, &members, centroids, t->assign, &result, in->run, e);
     if (rc == 0) {
         t->q->first[node] = t->q->nodes;
         t->q->children[node] = k;
@@ -124,12 +125,11 @@ int learn_hierarchical(const struct quantiser_input *in, struct quantiser *q, st
     t.member = xmalloc(n * sizeof *t.member);
     t.next = xmalloc(n * sizeof *t.next);
     t.assign = xmalloc(n * sizeof *t.assign);
-    t.rows = xmalloc(n * (size_t)in->width * sizeof *t.rows);
     for (int32_t i = 0; i < in->n; i++)
         t.member[i] = i;
     add_node(&t, 0, in->n);
     int rc = grow(&t, e);
-    void *all[] = {t.member, t.next, t.assign, t.rows, t.from, t.count};
+    void *all[] = {t.member, t.next, t.assign, t.from, t.count};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
     return rc;

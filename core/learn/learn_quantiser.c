@@ -18,8 +18,8 @@ enum { EMBED_ROWS = 64 };
 static int own_embeddings(struct learn *s, struct embeddings *m, struct err *e)
 {
     const struct embeddings_order o = {s->o.embeddings, s->o.embedding_ids, s->corpus.documents,
-                                        s->corpus.place ? s->corpus.lines : s->corpus.count, s->n, s->corpus.place};
-    if (embeddings_read(m, s->o.embeddings, e) < 0 || embeddings_order(m, &o, e) < 0)
+                                        s->corpus.place ? s->corpus.lines : s->corpus.count, s->n, s->work, s->corpus.place};
+    if (embeddings_read(m, s->o.embeddings, s->work, e) < 0 || embeddings_order(m, &o, e) < 0)
         return -1;
     run_note(s->run, "embeddings: %s, %d rows of width %d", s->o.embeddings, m->count, m->width);
     return 0;
@@ -51,9 +51,7 @@ static int text_embeddings(struct learn *s, const struct bundle *base, struct em
     if (text_embedding_vocab(s->texts) < tokenizer_size(s->tokenizer))
         return err_set(e, ERR_DATA, "%s: the model has %d vocabulary rows, the tokenizer %s has %d pieces", s->o.base, text_embedding_vocab(s->texts),
                        s->tokenizer_path, tokenizer_size(s->tokenizer));
-    *m = (struct embeddings){.count = s->n, .width = text_embedding_width(s->texts)};
-    m->values = xmalloc((size_t)m->count * (size_t)m->width * sizeof(float));
-    return embed_corpus(s, m, e);
+    return embeddings_alloc(m, s->n, text_embedding_width(s->texts), s->work, e) < 0 ? -1 : embed_corpus(s, m, e);
 }
 
 /* ---- codes ---- */

@@ -20,7 +20,8 @@ struct training {
     const struct quantiser_input *in;
     struct quantiser *q;
     struct rqvae *r;
-    float *x, *batch; /* scaled inputs [n, width]; gathered rows */
+    float *batch; /* [batch, width] gathered and scaled rows */
+    uint64_t data; /* hash of the embeddings */
     int32_t *order, *used; /* [n]; [levels, codes] rows of this epoch */
     struct {
         int64_t epoch, revived, steps;
@@ -30,7 +31,8 @@ struct training {
 
 /* ---- inputs ---- */
 
-static void scale_inputs(struct training *t)
+/* Mean and scale of the inputs, which are scaled whenever rows are gathered: a scaled copy of all of them is never held. */
+static void measure_inputs(struct training *t)
 {
     const struct quantiser_input *in = t->in;
     int64_t n = in->n, width = in->width;
@@ -41,13 +43,23 @@ static void scale_inputs(struct training *t)
     for (int64_t j = 0; j < width; j++)
         t->q->mean[j] = (float)mean[j];
     for (int64_t i = 0; i < n * width; i++) {
-        t->x[i] = in->x[i] - t->q->mean[i % width];
-        square += (double)t->x[i] * (double)t->x[i];
+        float x = in->x[i] - t->q->mean[i % width];
+        square += (double)x * (double)x;
     }
     t->q->scale = square > 0 ? (float)sqrt((double)(n * width) / square) : 1;
-    for (int64_t i = 0; i < n * width; i++)
-        t->x[i] *= t->q->scale;
+    t->data = hash_bytes(in->x, (size_t)(n * width) * sizeof *in->x, 0);
     free(mean);
+}
+
+/* Rows `order[0..n)`, or from .. from + n where order is NULL, scaled into the batch. */
+static void gather(struct training *t, const int32_t *order, int32_t from, int32_t n)
+{
+    int64_t width = t->in->width;
+    for (int64_t i = 0; i < n; i++) {
+        const float *x = t->in->x + (order ? order[i] : from + i) * width;
+        for (int64_t j = 0; j < width; j++)
+            t->batch[i * width + j] = (x[j] - t->q->mean[j]) * t->q->scale;
+    }
 }
 
 /* ---- codebooks from k-means ---- */
@@ -70,13 +82,16 @@ static int start_codebooks(struct training *t, struct err *e)
     const struct quantiser_input *in = t->in;
     int32_t d = t->q->layer_width[t->q->layers], rc = 0, *assign = xmalloc((size_t)in->n * sizeof *assign);
     float *z = xmalloc((size_t)in->n * (size_t)d * sizeof *z);
-    for (int32_t i = 0; i < in->n; i += in->batch)
-        rqvae_encode(t->r, t->x + (int64_t)i * in->width, in->n - i < in->batch ? in->n - i : in->batch, z + (int64_t)i * d);
+    for (int32_t i = 0, rows; i < in->n; i += rows) {
+        rows = in->n - i < in->batch ? in->n - i : in->batch;
+        gather(t, NULL, i, rows);
+        rqvae_encode(t->r, t->batch, rows, z + (int64_t)i * d);
+    }
     for (int32_t s = 0; s < t->q->positions && rc == 0; s++) {
         struct kmeans_result result;
         const struct kmeans_options o = {in->n, d, t->q->codes, 1, KMEANS_ITERATIONS, mix64(in->seed, 0x7271 + (uint64_t)s)};
         float *book = rqvae_codebook(t->r, s);
-        rc = kmeans_run(in->be, &o, z, book, assign, &result, in->run, e);
+        rc = kmeans_run(in->be, &o, &(struct kmeans_points){.x = z}, book, assign, &result, in->run, e);
         for (int64_t i = 0; i < (int64_t)in->n * d && rc == 0; i++)
             z[i] -= book[(int64_t)assign[i / d] * d + i % d];
         if (rc == 0)
@@ -99,13 +114,6 @@ static void draw_order(struct training *t, int32_t epoch)
         t->order[i] = t->order[j];
         t->order[j] = kept;
     }
-}
-
-static void gather(struct training *t, int32_t from, int32_t n)
-{
-    size_t width = (size_t)t->in->width;
-    for (int32_t i = 0; i < n; i++)
-        memcpy(t->batch + (size_t)i * width, t->x + (size_t)t->order[from + i] * width, width * sizeof(float));
 }
 
 static void count_codes(struct training *t, int32_t n)
@@ -156,7 +164,7 @@ static int run_epoch(struct training *t, int32_t epoch, bool last, struct rqvae_
         rows = in->n - from < in->batch ? in->n - from : in->batch;
         if (run_stopping(in->run))
             return err_set(e, ERR_INTERRUPTED, "stopped in epoch %d of the rq-VAE; the same command goes on from the last one that was kept", epoch + 1);
-        gather(t, from, rows);
+        gather(t, t->order + from, 0, rows);
         rqvae_step(t->r, t->batch, rows, &l);
         if (!isfinite(l.total))
             return err_set(e, ERR_DATA, "rq-VAE, epoch %d: the loss is not finite; lower lr (now %g)", epoch + 1, in->lr);
@@ -177,9 +185,8 @@ static int run_epoch(struct training *t, int32_t epoch, bool last, struct rqvae_
 static char *settings_of(const struct training *t)
 {
     const struct quantiser_input *in = t->in;
-    uint64_t data = hash_bytes(in->x, (size_t)in->n * (size_t)in->width * sizeof *in->x, 0);
     return xprintf("indexer=rq-vae\nembeddings=%016llx\ndocuments=%d\nwidth=%d\npositions=%d\ncodes=%d\nbatch=%d\nepochs=%.17g\nlr=%.17g\n"
-                   "seed=%llu\n", (unsigned long long)data, in->n, in->width, t->q->positions, t->q->codes, in->batch, in->epochs, in->lr,
+                   "seed=%llu\n", (unsigned long long)t->data, in->n, in->width, t->q->positions, t->q->codes, in->batch, in->epochs, in->lr,
                    (unsigned long long)in->seed);
 }
 
@@ -284,17 +291,15 @@ int learn_rqvae(const struct quantiser_input *in, struct quantiser *q, struct er
     memcpy(shape.width, widths, sizeof widths);
     memcpy(q->layer_width, widths, sizeof widths);
     size_t width = (size_t)in->width;
-    t.x = xmalloc((size_t)in->n * width * sizeof(float));
     t.batch = xmalloc((size_t)in->batch * width * sizeof(float));
     t.order = xmalloc((size_t)in->n * sizeof *t.order);
     t.used = xcalloc((size_t)q->positions * (size_t)q->codes, sizeof *t.used);
-    scale_inputs(&t);
+    measure_inputs(&t);
     t.r = rqvae_init(in->be, &shape, in->batch, e);
     int rc = t.r ? train(&t, e) : -1;
     if (rc == 0)
         take_parameters(&t);
     rqvae_free(t.r);
-    free(t.x);
     free(t.batch);
     free(t.order);
     free(t.used);

@@ -18,8 +18,10 @@
 #include <zlib.h>
 
 #include "../../core/base/file.h"
+#include "../../core/base/spill.h"
 #include "../../core/base/hash.h"
 #include "../../core/base/run.h"
+#include "../../core/base/spill.h"
 #include "../../core/base/utf8.h"
 
 static char folder[64];
@@ -511,10 +513,35 @@ static void test_run(void **state)
     assert_true(clock_unix_ms() > INT64_C(1600000000000));
 }
 
+/* ---- arrays larger than memory ---- */
+
+static void test_spill(void **state)
+{
+    (void)state;
+    struct spill small, large, none = {0};
+    struct err e = {0};
+    assert_int_equal(spill_alloc(&small, 1000, "/nowhere", &e), 0);
+    assert_int_equal(spill_alloc_beyond(&large, 1 << 20, 1000, NULL, &e), 0);
+    assert_false(small.mapped);
+    assert_true(large.mapped);
+    for (int i = 0; i < 1 << 20; i++)
+        assert_int_equal(((char *)large.data)[i], 0);
+    memset(large.data, 7, 1 << 20);
+    assert_int_equal(((char *)large.data)[(1 << 20) - 1], 7);
+    spill_free(&small);
+    spill_free(&large);
+    spill_free(&none);
+    assert_null(large.data);
+    assert_int_equal(spill_alloc_beyond(&large, 1 << 20, 1000, "/nowhere", &e), -1);
+    assert_non_null(strstr(e.message, "/nowhere"));
+    assert_int_equal(spill_alloc_beyond(&large, (size_t)1 << 60, 1000, NULL, &e), -1);
+    assert_non_null(strstr(e.message, "1152921504606846976 bytes"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),
+        cmocka_unit_test(test_spill), cmocka_unit_test(test_err),
         cmocka_unit_test(test_err_is_cut_between_characters),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_arena),

@@ -55,13 +55,13 @@ static void test_npy(void **state)
     const uint16_t h[] = {0x3c00, 0xc000, 0x3800, 0x0001, 0x7bff, 0x8000};
     struct embeddings m;
     put_npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }   \n", f, sizeof f);
-    assert_int_equal(embeddings_read(&m, path, NULL), 0);
+    assert_int_equal(embeddings_read(&m, path, NULL, NULL), 0);
     assert_int_equal(m.count, 2);
     assert_int_equal(m.width, 3);
     assert_memory_equal(m.values, f, sizeof f);
     embeddings_free(&m);
     put_npy(2, "{\"shape\":(3,2),\"descr\":\"<f2\",\"fortran_order\":False}", h, sizeof h);
-    assert_int_equal(embeddings_read(&m, path, NULL), 0);
+    assert_int_equal(embeddings_read(&m, path, NULL, NULL), 0);
     const float want[] = {1, -2, 0.5f, 0x1p-24f, 65504, -0.0f};
     assert_int_equal(m.count, 3);
     assert_memory_equal(m.values, want, sizeof want);
@@ -91,7 +91,7 @@ static void test_npy_refused(void **state)
         struct embeddings m;
         struct err e = {0};
         put_npy(1, cases[i].header, f, sizeof f);
-        assert_int_equal(embeddings_read(&m, path, &e), -1);
+        assert_int_equal(embeddings_read(&m, path, NULL, &e), -1);
         if (!strstr(e.message, cases[i].says))
             fail_msg("%s: \"%s\" does not say \"%s\"", cases[i].header, e.message, cases[i].says);
         assert_null(m.values);
@@ -105,7 +105,7 @@ static void test_not_finite(void **state)
     struct embeddings m;
     struct err e = {0};
     put_npy(1, "{'descr': '<f2', 'fortran_order': False, 'shape': (2, 2), }", h, sizeof h);
-    assert_int_equal(embeddings_read(&m, path, &e), -1);
+    assert_int_equal(embeddings_read(&m, path, NULL, &e), -1);
     assert_non_null(strstr(e.message, "row 1, column 1 (from 0) is not a finite number"));
 }
 
@@ -118,13 +118,13 @@ static void test_safetensors(void **state)
     struct embeddings m;
     assert_int_equal(safetensors_put(o, f, sizeof f, NULL), 0);
     assert_int_equal(safetensors_commit(o, NULL), 0);
-    assert_int_equal(embeddings_read(&m, path, NULL), 0);
+    assert_int_equal(embeddings_read(&m, path, NULL, NULL), 0);
     assert_int_equal(m.width, 2);
     assert_memory_equal(m.values, f + 2, 16);
     embeddings_free(&m);
     struct err e = {0};
     assert_int_equal(file_write(path, "nothing", 7, NULL), 0);
-    assert_int_equal(embeddings_read(&m, path, &e), -1);
+    assert_int_equal(embeddings_read(&m, path, NULL, &e), -1);
     assert_true(e.message[0] != 0);
 }
 
@@ -133,7 +133,7 @@ static int ordered(struct embeddings *m, const char *list, struct err *e)
     static const struct document documents[] = {{.id = "a"}, {.id = "b"}};
     const float f[] = {1, 2, 3};
     put_npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 1), }", f, sizeof f);
-    assert_int_equal(embeddings_read(m, path, NULL), 0);
+    assert_int_equal(embeddings_read(m, path, NULL, NULL), 0);
     if (list)
         assert_int_equal(file_write(ids, list, strlen(list), NULL), 0);
     const struct embeddings_order o = {.path = path, .ids_path = list ? ids : NULL, .documents = documents, .corpus = 2, .used = 2};
@@ -172,7 +172,7 @@ static void test_places(void **state)
     struct embeddings m;
     struct err e = {0};
     put_npy(1, "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }", f, sizeof f);
-    assert_int_equal(embeddings_read(&m, path, NULL), 0);
+    assert_int_equal(embeddings_read(&m, path, NULL, NULL), 0);
     const struct embeddings_order o = {.path = path, .documents = documents, .corpus = 3, .used = 2, .place = place};
     assert_int_equal(embeddings_order(&m, &o, &e), 0);
     assert_int_equal(m.count, 2);
