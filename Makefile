@@ -69,7 +69,7 @@ NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if
   -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty study-indexers study-length study-queries eval-cold fuzz soak install clean
+.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-scale bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty study-indexers study-length study-queries eval-cold fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
@@ -191,6 +191,9 @@ bench: $(BUILD)/tests/test_kernels bench-trie ## kernels, trie, service: achieve
 
 bench-trie: $(BUILD)/bench/bench_trie ## build 10 million random IDs; compare with a naive twin
 	$(BUILD)/bench/bench_trie
+
+bench-scale: $(BUILD)/bench/bench_scale ## K = 5,120 and 51,200: k-means of ROWS x WIDTH (1000000 x 768) from a file, joint stage, trie, beam; 20 min
+	@mkdir -p $(BUILD)/scale && $(BUILD)/bench/bench_scale $(BUILD)/scale $(or $(ROWS),1000000) $(or $(WIDTH),768); rc=$$?; rm -f $(BUILD)/scale/vectors-*.npy; exit $$rc
 
 bench-peers: $(BUILD)/semindex $(BUILD)/bench/bench_model ## the same weights under CTranslate2, Hugging Face and PyTorch (a venv of 6 GB)
 	tests/bench/peers.sh $(BUILD)

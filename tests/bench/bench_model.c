@@ -13,6 +13,7 @@
 #include "../../core/model/model_file.h"
 #include "../../core/model/t5_load.h"
 #include "../../core/retrieve/beam.h"
+#include "product.h"
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -261,38 +262,11 @@ static void run_step(struct bench *b, char **argument)
 
 /* ---- the floor's speed ---- */
 
-static struct act *random_act(const struct backend *be, int64_t n)
-{
-    float *host = xmalloc((size_t)n * sizeof *host);
-    for (int64_t i = 0; i < n; i++)
-        host[i] = mix_uniform(1, (uint64_t)i) - 0.5f;
-    struct act *x = be->act_alloc(n);
-    CHECK(x != NULL);
-    be->upload(x, host, n);
-    free(host);
-    return x;
-}
-
-/* product: GFLOP/s of 1,024 x 1,024 x 3,072, best of several. */
+/* product: GFLOP/s. */
 static void run_product(struct bench *b, char **argument)
 {
     (void)argument;
-    enum { N = 1024, IN = 1024, OUT = 3072 };
-    struct weight w = {.rows = OUT, .cols = IN, .master = (float *)random_act(b->be, (int64_t)OUT * IN)};
-    struct act *x = random_act(b->be, (int64_t)N * IN), *y = random_act(b->be, (int64_t)N * OUT);
-    require(b, b->be->weight_open(&w, WEIGHT_INFER) == 0);
-    double best = 1e9, begin = now_s();
-    for (int i = 0; i < 4 || now_s() - begin < 0.4; i++) {
-        double start = now_s();
-        b->be->linear(y, x, &w, N, 1, 0);
-        double took = now_s() - start;
-        best = took < best ? took : best;
-    }
-    b->be->weight_close(&w);
-    b->be->release(w.master);
-    b->be->release(x);
-    b->be->release(y);
-    printf("ok gflops=%.3f\n", 2e-9 * N * IN * OUT / best);
+    printf("ok gflops=%.3f\n", product_gflops(b->be, now_s));
 }
 
 struct command {
