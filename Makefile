@@ -230,8 +230,8 @@ study-indexers: $(BUILD)/semindex ## four indexers on DATA=.../data (beauty, cra
 study-length: $(BUILD)/semindex ## L = 1, 2, 3 learned positions on DATA=.../cranfield or .../beauty: table and SVG (half an hour; goes on where it was)
 	@python3 tests/bench/study_length.py $(BUILD)/semindex $(DATA)
 
-study-queries: $(BUILD)/semindex ## shares of written, cut and given pairs on DATA=.../data (cranfield, cisi; MODEL="cranfield=BUNDLE .." reuses IDs)
-	@python3 tests/bench/study_queries.py $(BUILD)/semindex $(DATA) $(foreach m,$(MODEL),--bundle $(m))
+study-queries: $(BUILD)/semindex ## shares of written, cut and given pairs on DATA=.../data (the sample, cranfield, cisi; goes on where it was)
+	@python3 tests/bench/study_queries.py $(BUILD)/semindex $(DATA)
 
 fuzz: ## fuzz each target for SECONDS (60)
 	@$(MAKE) --no-print-directory -j2 BUILD=build-fuzz CC=clang CXX=clang++ KERNEL_CC=gcc SAN=fuzzer-no-link,address fuzz-targets

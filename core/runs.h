@@ -117,7 +117,7 @@ struct train_options {
     bool text_history;   /* recommend: histories as texts instead of semantic IDs */
     enum train_start start;
     const char *base; /* bundle whose part base is the start, of the same tokenizer; NULL: the bundle's own, where it has one */
-    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of a random start; the indexer's for texts, else 64, 256, 16, 4, 2, 2 */
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of a random start; for texts the indexer's, else 128, 512, 32, 4, 3, 2; for IDs 64, 256, 16, 4, 2, 2 */
     int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256, queries 128 */
     int32_t max_history; /* 20 items */
     int32_t batch;       /* samples; 256, queries 32 */

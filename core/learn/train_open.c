@@ -381,14 +381,16 @@ static void start_from_indexer(struct train *t, struct t5 *indexer, const struct
     free(rows);
 }
 
-/* The options' shape; what they leave open is the indexer's for a model that reads text, else small. */
+/* The options' shape; what they leave open is, for a model that reads text, the indexer's where there is one, else what learn-ids would take; for one
+ * of IDs alone it is small. */
 static struct t5_config random_config(struct train *t, const struct t5 *indexer)
 {
-    struct t5_config c = {.d_model = 64, .d_ff = 256, .d_kv = 16, .heads = 4, .encoder_layers = 2, .decoder_layers = 2,
-                          .vocab = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
-    if (t->tokenizer != NULL && indexer != NULL)
-        c = *t5_config_of(indexer);
-    else if (t->tokenizer != NULL)
+    static const struct t5_config ids = {.d_model = 64, .d_ff = 256, .d_kv = 16, .heads = 4, .encoder_layers = 2, .decoder_layers = 2,
+                                         .vocab = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
+    static const struct t5_config text = {.d_model = 128, .d_ff = 512, .d_kv = 32, .heads = 4, .encoder_layers = 3, .decoder_layers = 2,
+                                          .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
+    struct t5_config c = t->tokenizer == NULL ? ids : indexer != NULL ? *t5_config_of(indexer) : text;
+    if (t->tokenizer != NULL && indexer == NULL)
         c.vocab = tokenizer_size(t->tokenizer);
     if (t->o.d_model > 0)
         c.d_ff = 4 * t->o.d_model;

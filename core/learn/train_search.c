@@ -4,8 +4,8 @@
  * (files of `semindex queries` or a person's own; taken in turn, from epoch to epoch), then the given training queries (where the folder
  * has them and they are wanted), repeated so that they weigh about as much as these. A pair that comes again comes with some words left out.
  * Targets drawn from the BM25 ranking of a cut query instead of its document were tried (half of them, Cranfield and CISI): the model
- * learned slower and found less in the same time. Validation: given and written queries held out by hash where there are enough, else cut queries
- * of a seed that training never draws. Documents are never held out: all must be found. */
+ * learned slower and found less in the same time. Validation: given queries held out by hash where there are enough, else cut queries of a seed that
+ * training never draws. Documents are never held out: all must be found. */
 #include "train_internal.h"
 
 #include "../base/hash.h"
@@ -20,7 +20,7 @@
 enum { VALIDATION_MOST = 1000, GIVEN_LEAST = 50, REPEAT_MOST = 8 };
 enum { WEIGHT_MOST = 500 };
 enum { STREAM_WEIGHT = 16, STREAM_WEIGHT_THIN = 17, STREAM_QUERY = 11, STREAM_THIN = 13, STREAM_VALIDATION = 14, STREAM_HOLD_OUT = 15,
-       STREAM_WRITTEN = 18, STREAM_HOLD_OUT_WRITTEN = 19 };
+       STREAM_WRITTEN = 18 };
 
 struct given { /* a training pair */
     struct pseudo_query query;
@@ -39,8 +39,7 @@ struct task {
     struct pairs given, written;
     int32_t repeat;         /* of the given ones in an epoch */
     int64_t cut, write;     /* samples of an epoch that are cut, and written */
-    struct pseudo_query *held; /* [held_count] given queries that were held out, the first of validation; NULL: too few. Written ones do not choose */
-    int32_t held_count;        /* the beam's weight: a writer repeats its documents' words, which no person does */
+    struct pseudo_query *held; /* [validation.count] given queries that were held out, or NULL: validation is on cut ones */
     struct validation validation;
     uint64_t digest;
     int32_t *place;     /* [documents] of each document in the corpus */
@@ -128,44 +127,31 @@ static void validate_on_cuts(struct task *k)
     }
 }
 
-static bool is_held(const struct task *k, const struct given *g, uint64_t stream)
+static bool is_held(const struct task *k, const struct given *g)
 {
-    return mix_uniform(mix64(k->train->o.seed, stream), (uint64_t)g->source) < k->train->o.validation_share;
+    return mix_uniform(mix64(k->train->o.seed, STREAM_HOLD_OUT), (uint64_t)g->source) < k->train->o.validation_share;
 }
 
-static int32_t count_held(const struct task *k, const struct pairs *p, uint64_t stream)
-{
-    int32_t held = 0;
-    for (int32_t i = 0; i < p->count; i++)
-        held += is_held(k, &p->list[i], stream);
-    return held;
-}
-
-static void move_held(struct task *k, struct pairs *p, uint64_t stream)
-{
-    int32_t pairs = p->count;
-    p->count = 0;
-    for (int32_t i = 0; i < pairs; i++)
-        if (!is_held(k, &p->list[i], stream))
-            p->list[p->count++] = p->list[i];
-        else if (k->validation.count < VALIDATION_MOST) {
-            if (k->held != NULL && p == &k->given)
-                k->held[k->held_count++] = p->list[i].query;
-            validation_add(k, &p->list[i].query, p->list[i].row);
-        }
-}
-
-/* Moves the held-out pairs (by query) to the validation set when there are enough of them. */
+/* Moves the held-out given pairs (by query) to the validation set when there are enough of them. Written queries never judge: how good they are is
+ * what nobody knows yet. */
 static void hold_out(struct task *k)
 {
-    int32_t given = count_held(k, &k->given, STREAM_HOLD_OUT), written = count_held(k, &k->written, STREAM_HOLD_OUT_WRITTEN);
-    bool all = given == k->given.count && written == k->written.count;
-    if (given + written < GIVEN_LEAST || all)
+    struct pairs *p = &k->given;
+    int32_t held = 0, pairs = p->count;
+    for (int32_t i = 0; i < pairs; i++)
+        held += is_held(k, &p->list[i]);
+    if (held < GIVEN_LEAST || held == pairs)
         return;
-    validation_reserve(&k->validation, given + written, k->train->o.max_tokens);
-    k->held = given >= GIVEN_LEAST ? xcalloc((size_t)given, sizeof *k->held) : NULL;
-    move_held(k, &k->given, STREAM_HOLD_OUT);
-    move_held(k, &k->written, STREAM_HOLD_OUT_WRITTEN);
+    validation_reserve(&k->validation, held, k->train->o.max_tokens);
+    k->held = xcalloc((size_t)held, sizeof *k->held);
+    p->count = 0;
+    for (int32_t i = 0; i < pairs; i++)
+        if (!is_held(k, &p->list[i])) {
+            p->list[p->count++] = p->list[i];
+        } else if (k->validation.count < VALIDATION_MOST) {
+            k->held[k->validation.count] = p->list[i].query;
+            validation_add(k, &p->list[i].query, p->list[i].row);
+        }
 }
 
 /* ---- opening ---- */
@@ -272,7 +258,7 @@ static struct task *search_open(struct train *t, struct err *e)
     if (cut)
         validate_on_cuts(k);
     run_note(t->run, "search: %d documents, %d given pairs (x %d), %d written, validation on %d %s queries", k->documents, k->given.count,
-             k->repeat, k->written.count, k->validation.count, cut ? "cut" : k->written.count == 0 ? "given" : k->given.count == 0 ? "written" : "given and written");
+             k->repeat, k->written.count, k->validation.count, cut ? "cut" : "given");
     run_note(t->run, "search: shares of the training samples: given %.3f, written %.3f, cut %.3f", share(k, (int64_t)k->given.count * k->repeat),
              share(k, k->write), share(k, k->cut));
     return k;
@@ -343,9 +329,8 @@ static void draw_questions(struct weighing *w, struct validation *v)
 static int choose_weight(struct task *k, struct err *e)
 {
     struct weighing w = {.task = k, .lexical = lexical_open(&k->train->corpus, k->train->run, e)};
-    struct validation drawn = {0}, given = k->validation;
-    const struct validation *v = k->held ? &given : &drawn;
-    given.count = k->held_count;
+    struct validation drawn = {0};
+    const struct validation *v = k->held ? &k->validation : &drawn;
     if (w.lexical == NULL)
         return -1;
     if (!k->held)
