@@ -20,10 +20,10 @@ from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: 
 
 ROWS = (("cut", "0", False), ("half", "0.5", False), ("written", "1", False), ("given", "0", True), ("given-half", "0.5", True))
 ABSTRACTS = "--indexer residual --positions 2 --k 128".split()
-CATALOGUE = ("--k 64 --d-model 96 --d-ff 384 --d-kv 24 --encoder-layers 2 --decoder-layers 2 --max-tokens 48 --temperature 16 --target-share 0.5 "
-             "--continuous-epochs 12 --joint-epochs 4").split()
+CATALOGUE = ("--k 64 --d-model 96 --d-ff 256 --d-kv 24 --heads 4 --encoder-layers 2 --decoder-layers 1 --max-tokens 64 --batch 32 --lr 2e-3 "
+             "--dropout 0.05 --hints 0.02,0.02 --temperature 24 --target-share 0.5 --continuous-epochs 6 --joint-epochs 4 --kmeans-restarts 3").split()
+SEARCH = {"sample": "--pseudo 1 --epochs 45 --batch 128 --lr 4e-3", "cranfield": "--epochs 20", "cisi": "--epochs 20"}
 WRITER = "--d-model 128 --d-ff 512 --d-kv 32 --heads 4 --encoder-layers 2 --decoder-layers 2 --start random --max-tokens 96 --pseudo 5".split()
-EPOCHS = {"sample": "40", "cranfield": "20", "cisi": "20"}
 WRITER_EPOCHS = {"sample": "40", "cranfield": "6", "cisi": "6"}
 
 
@@ -64,8 +64,7 @@ def search(s, name, kind, share, given):
     row, first, folder = name + "-" + kind, name + "-writer", folder_of(s, name)
     bundle_copy(s, row, s.bundle(first))
     written = [] if share == "0" else ["--queries", s.path(first, "queries.jsonl"), "--written-share", share]
-    pseudo = ["--pseudo", "1"] if name == "sample" else []
-    s.step(row, "train", "train", "search", "--data", folder, "--model", s.bundle(row), "--epochs", EPOCHS[name], *pseudo, *written,
+    s.step(row, "train", "train", "search", "--data", folder, "--model", s.bundle(row), *SEARCH[name].split(), *written,
            *([] if given else ["--cut-queries"]))
     s.step(row, "evaluate", "evaluate", "--task", "search", "--beam", "50", "--intervals", "--data", folder, "--model", s.bundle(row), "--json")
 
