@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -36,7 +37,7 @@ def folder_of(s, name):
         return os.path.join(s.data, name)
     folder = s.path("sample-writer", "data")
     if not os.path.exists(folder):
-        s.step("sample-writer", "sample", "sample", "--out", folder)
+        subprocess.run([s.binary, "sample", "--out", folder, "--seed", str(s.seed), "--quiet"], check=True)
     return folder
 
 
@@ -105,7 +106,7 @@ def report(s, sets):
         out += [table(lines), ""] if len(lines) > 1 else []
     out.append("steps:")
     for name in sets:
-        steps = [(name + "-writer", ("sample", "learn", "writer", "queries"))] + [(name + "-" + k[0], ("train", "evaluate")) for k in rows_of(name)]
+        steps = [(name + "-writer", ("learn", "writer", "queries"))] + [(name + "-" + k[0], ("train", "evaluate")) for k in rows_of(name)]
         for done in filter(None, (s.load(row, x) for row, names in steps for x in names)):
             out.append(cost_of(done))
             out += ["  " + x for x in done["notes"] if "kept step" in x or "shares" in x or "dropped" in x or "trained on" in x]
