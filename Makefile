@@ -157,8 +157,8 @@ test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f3
 	  "$(BUILD)/tests/test_searcher --device $(DEVICE)" $(foreach t,$(ON_DEVICE),"$(t) --device $(DEVICE)") \
 	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" \
 	  "python3 tests/system/test_device.py $(BUILD)/semindex" "python3 tests/system/test_beam.py $(BUILD)/semindex --device $(DEVICE) $(NARROW)"
-# test_engine's results are compared with the reference's in single precision.
-ON_DEVICE = $(BUILD)/tests/test_device_learn $(BUILD)/tests/test_device_step $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine)
+# The results of test_engine and test_generate are compared with references in single precision.
+ON_DEVICE = $(BUILD)/tests/test_device_learn $(BUILD)/tests/test_device_step $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine $(BUILD)/tests/test_generate)
 
 device-overlap: ## do the hits of DEVICE equal the cpu's, for the models of BUNDLE and the questions of DATA (EMU=1, EMU=f32, or DEVICE=cuda)
 	@$(if $(and $(DEVICE),$(BUNDLE),$(DATA)),,echo "device-overlap: BUNDLE=, DATA=, and DEVICE=cuda or EMU=1, say on what"; exit 64;)
@@ -192,8 +192,8 @@ bench: $(BUILD)/tests/test_kernels bench-trie ## kernels, trie, service: achieve
 bench-trie: $(BUILD)/bench/bench_trie ## build 10 million random IDs; compare with a naive twin
 	$(BUILD)/bench/bench_trie
 
-bench-scale: $(BUILD)/bench/bench_scale ## K = 5,120 and 51,200: k-means of ROWS x WIDTH (1000000 x 768) from a file, joint stage, trie, beam; 20 min
-	@mkdir -p $(BUILD)/scale && $(BUILD)/bench/bench_scale $(BUILD)/scale $(or $(ROWS),1000000) $(or $(WIDTH),768); rc=$$?; rm -f $(BUILD)/scale/vectors-*.npy; exit $$rc
+bench-scale: $(BUILD)/bench/bench_scale ## K = 5,120 and 51,200: k-means of ROWS x WIDTH (1000000 x 768) from a file, joint stage, trie, beam; 20 min (THREADS=1 CPU=1: processor time)
+	@mkdir -p $(BUILD)/scale && $(BUILD)/bench/bench_scale $(BUILD)/scale $(or $(ROWS),1000000) $(or $(WIDTH),768) $(or $(THREADS),0) $(if $(CPU),cpu); rc=$$?; rm -f $(BUILD)/scale/vectors-*.npy; exit $$rc
 
 bench-peers: $(BUILD)/semindex $(BUILD)/bench/bench_model ## the same weights under CTranslate2, Hugging Face and PyTorch (a venv of 6 GB)
 	tests/bench/peers.sh $(BUILD)

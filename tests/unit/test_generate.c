@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "device_kit.h"
+
 enum { ROWS = 8, TOKENS = 1024, STEPS = 20, SAMPLES = 5, DRAWS = 1000 };
 
 static const struct backend *be;
@@ -254,11 +256,10 @@ static void test_shares_of_a_draw(void **state)
     check_shares(40);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    char message[200];
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_greedy_is_transformers), cmocka_unit_test(test_draws_depend_on_their_own),
                                        cmocka_unit_test(test_shares_of_a_draw)};
-    be = backend_open("cpu", 2, message, sizeof message);
+    be = device_kit_open(argc, argv).device;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
