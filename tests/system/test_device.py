@@ -57,6 +57,24 @@ def too_small(suite, binary, search):
                 f"got {status}: {text}")
 
 
+def writes_texts(suite, binary, folder):
+    """Training on text targets and writing from them: the losses are the cpu's, up to bf16's rounding, and what is written is text."""
+    with open(os.path.join(folder, "corpus.jsonl"), "w") as f:
+        for i in range(24):
+            f.write('{"_id": "d%d", "text": "%s"}\n' % (i, " ".join("red apple green tree iron horse river".split()[(i * k) % 7] for k in range(1, 19))))
+    losses, bundle = {}, os.path.join(folder, "base-")
+    for device in ("cpu", "cuda"):
+        status, _, text = run(binary, "pretrain", "--data", folder, "--out", bundle + device, *"--d-model 32 --d-ff 64 --d-kv 8 --encoder-layers 1 "
+                              "--decoder-layers 1 --max-tokens 24 --batch 8 --steps 6 --lr 1e-2 --validations 1 --validation-share 0.2".split(),
+                              "--device", device)
+        losses[device] = float(text.split("validation loss ")[1].split()[0]) if status == 0 and "validation loss" in text else text[-300:]
+    suite.check("pretraining learns on the device as on the cpu", isinstance(losses["cuda"], float) and abs(losses["cuda"] - losses["cpu"]) < 0.03,
+                losses)
+    status, _, text = run(binary, "queries", "--model", bundle + "cuda", "--data", folder, "--out", os.path.join(folder, "q.jsonl"), "--first", "3",
+                          "--per-document", "2", "--max-tokens", "6", "--device", "cuda")
+    suite.check("the device writes queries", status == 0 and "written for 3 documents" in text, text[-300:])
+
+
 class Watch(threading.Thread):
     """Asks /readyz until nobody answers; `seen` lists the statuses, `after` is the time of the first 503."""
 
@@ -121,6 +139,7 @@ def main():
         names(suite, binary, search)
         if is_emulated(binary):
             same_hits(suite, binary, search)
+            writes_texts(suite, binary, folder)
             too_small(suite, binary, search)
             fault(suite, binary, bundle)
         else:
