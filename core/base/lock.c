@@ -1,12 +1,14 @@
 /* lock.c: one process at a time: an flock on PATH.lock.
  *
- * The kernel drops the lock with the process, however it ends, so a stale file never blocks anybody; the file itself stays, since removing it
- * would let two processes hold locks on two files of one name. The holder writes its pid into the file, only for the message. */
+ * The kernel drops the lock with the process, however it ends, so a stale file never blocks anybody; the file itself usually stays. A holder may
+ * remove it: whoever opened it before and locks it afterwards finds another file, or none, under its name, and tries again, so two processes
+ * never hold locks on two files of one name. The holder writes its pid into the file, only for the message. */
 #include "file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static long holder_pid(int fd)
@@ -26,28 +28,37 @@ static int refuse(const char *name, int fd, int error_number, struct err *e)
     return err_set(e, ERR_UNAVAILABLE, "%s: in use by another process", name);
 }
 
-int lock_acquire(const char *path, int *fd, struct err *e)
+/* Is the open file still the one of this name? */
+static bool is_current(const char *name, int fd)
 {
-    char *name = xprintf("%s.lock", path);
-    int rc = -1;
+    struct stat mine, there;
+    return fstat(fd, &mine) == 0 && stat(name, &there) == 0 && mine.st_ino == there.st_ino && mine.st_dev == there.st_dev;
+}
+
+static int lock_open(const char *name, int *fd, struct err *e)
+{
+    int rc;
     *fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (*fd < 0) {
-        err_set(e, errno == ENOENT ? ERR_CANT_CREATE : err_from_errno(errno), "%s: cannot be created: %s", name, strerror(errno));
-        goto out;
-    }
+    if (*fd < 0)
+        return err_set(e, errno == ENOENT ? ERR_CANT_CREATE : err_from_errno(errno), "%s: cannot be created: %s", name, strerror(errno));
     while ((rc = flock(*fd, LOCK_EX | LOCK_NB)) < 0 && errno == EINTR)
         ;
-    if (rc < 0) {
-        refuse(name, *fd, errno, e);
+    if (rc == 0)
+        return 0;
+    refuse(name, *fd, errno, e);
+    close(*fd);
+    *fd = -1;
+    return -1;
+}
+
+int lock_acquire(const char *path, int *fd, struct err *e)
+{
+    char *name = xprintf("%s.lock", path), text[32];
+    int rc, n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    while ((rc = lock_open(name, fd, e)) == 0 && !is_current(name, *fd))
         close(*fd);
-        *fd = -1;
-        goto out;
-    }
-    char text[32];
-    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    if (ftruncate(*fd, 0) == 0 && pwrite(*fd, text, (size_t)n, 0) != n)
+    if (rc == 0 && ftruncate(*fd, 0) == 0 && pwrite(*fd, text, (size_t)n, 0) != n)
         rc = 0; /* the pid is for people; the lock holds without it */
-out:
     free(name);
     return rc;
 }
