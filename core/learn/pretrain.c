@@ -273,6 +273,7 @@ static int make_model(struct pretrain *p, struct err *e)
         return -1;
     need_model(&n, &o);
     trainer_need(&n, &o.config, longest_target(p), trainer_rows(p->o.batch, p->o.micro_batch), p->o.max_tokens);
+    trainer_text_need(&n, &o.config, longest_target(p), p->o.max_tokens);
     if (need_check(&n, "pretraining", e) != 0)
         return -1;
     p->model = t5_init(p->be, &o, e);

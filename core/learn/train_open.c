@@ -260,7 +260,9 @@ static int check_memory(const struct train *t, const struct t5_options *o, struc
                                 .beam_rows = rows, .positions = t->layout.positions};
     need_model(&model, o);
     trainer_need(&work, &o->config, positions ? positions : TRAIN_TEXT_TARGETS, trainer_rows(t->o.batch, t->o.micro_batch), longest);
-    if (positions) { /* validated by a beam */
+    if (positions == 0)
+        trainer_text_need(&work, &o->config, TRAIN_TEXT_TARGETS, longest);
+    else { /* validated by a beam */
         need_work(&work, &o->config, &l);
         need_beam(&work, &o->config, positions, VALIDATION_ROWS, rows);
         need_tries(&work, positions, t->ids.count);

@@ -334,12 +334,21 @@ int32_t trainer_rows(int32_t batch, int32_t micro_batch)
     return batch < rows ? batch : rows;
 }
 
-void trainer_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t rows, int32_t longest)
+static void pass_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t rows, int32_t tokens)
 {
-    const struct t5_limits l = {.encoder_tokens = piece_tokens_of(n->be, longest), .decoder_tokens = rows * targets, .rows = rows,
-                                .train = true};
+    const struct t5_limits l = {.encoder_tokens = tokens, .decoder_tokens = rows * targets, .rows = rows, .train = true};
     need_work(n, c, &l);
     n->bytes += (size_t)rows * (size_t)targets * (2 * sizeof(int32_t) + (size_t)c->d_model * n->be->act_bytes);
+}
+
+void trainer_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t rows, int32_t longest)
+{
+    pass_need(n, c, targets, rows, piece_tokens_of(n->be, longest));
+}
+
+void trainer_text_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t longest)
+{
+    pass_need(n, c, targets, TEXT_PASS_ROWS, TEXT_PASS_ROWS * longest);
 }
 
 static int begin(struct trainer *t, struct err *e)

@@ -49,6 +49,8 @@ struct trainer_options {
 
 /* What the trainer takes of the device besides the model. targets: positions, or text_targets; longest: input tokens of one sample at most. */
 void trainer_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t rows, int32_t longest);
+/* What trainer_text_metric takes besides, while the trainer's own is there. */
+void trainer_text_need(struct need *n, const struct t5_config *c, int32_t targets, int32_t longest);
 /* Samples of one pass at most, for trainer_need. */
 int32_t trainer_rows(int32_t batch, int32_t micro_batch);
 

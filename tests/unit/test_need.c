@@ -10,8 +10,11 @@
 #include <string.h>
 
 #include "../../core/learn/lmindexer.h"
+#include "../../core/learn/seq2seq.h"
+#include "../../core/learn/trainer.h"
 #include "../../core/model/need.h"
 #include "../../core/retrieve/beam.h"
+#include "../../core/retrieve/generate.h"
 
 static const struct backend *cpu;
 static struct backend metered;
@@ -104,6 +107,60 @@ static void learning_is_covered(void **state)
     }
 }
 
+static void writing_is_covered(void **state)
+{
+    (void)state;
+    const struct generate_limits l = {.rows = 3, .tokens = 300, .samples = 15, .steps = 20};
+    struct t5_options o = {.config = shape(false, true)};
+    struct need n = {.be = &metered};
+    struct err e = {0};
+    o.config.codes = 0;
+    taken = 0;
+    need_model(&n, &o);
+    generate_need(&n, &o.config, &l);
+    struct t5 *m = t5_init(&metered, &o, &e);
+    struct generate *g = m ? generate_init(m, &l, &e) : NULL;
+    assert_non_null(g);
+    compare(&n);
+    generate_free(g);
+    t5_free(m);
+}
+
+static int32_t draw_text(void *state, int32_t i, int32_t *tokens, uint32_t *codes)
+{
+    (void)state;
+    tokens[0] = i + 2;
+    codes[0] = tokens[1] = 1;
+    return 2;
+}
+
+/* The pass that trains, and the one that measures while it stands. */
+static void learning_texts_is_covered(void **state)
+{
+    (void)state;
+    enum { TARGETS = 30, ROWS = 12, LONGEST = 100, PIECE = 2048 };
+    const struct trainer_source source = {.longest = LONGEST, .text_targets = TARGETS};
+    struct t5_options o = {.config = shape(true, false), .train = true};
+    struct need n = {.be = &metered};
+    struct err e = {0};
+    double metric;
+    o.config.codes = 0;
+    taken = 0;
+    need_model(&n, &o);
+    trainer_need(&n, &o.config, TARGETS, ROWS, LONGEST);
+    trainer_text_need(&n, &o.config, TARGETS, LONGEST);
+    struct t5 *m = t5_init(&metered, &o, &e);
+    assert_non_null(m);
+    t5_randomise(m, 1);
+    struct seq2seq *pass = seq2seq_init_text(m, TARGETS, ROWS, PIECE, &e);
+    assert_non_null(pass);
+    assert_int_equal(trainer_text_metric(m, &source, 11, draw_text, &metric, &e), 0);
+    assert_true(metric > 0 && metric < 1);
+    compare(&n);
+    seq2seq_free(pass);
+    t5_free(m);
+}
+
 static void what_does_not_fit_is_refused_with_both_figures(void **state)
 {
     struct need n = {.be = &metered, .bytes = (size_t)3 << 30};
@@ -126,6 +183,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(serving_is_covered),
         cmocka_unit_test(learning_is_covered),
+        cmocka_unit_test(writing_is_covered),
+        cmocka_unit_test(learning_texts_is_covered),
         cmocka_unit_test(what_does_not_fit_is_refused_with_both_figures),
     };
     char message[512];
