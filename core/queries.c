@@ -3,10 +3,12 @@
  * Documents are written in corpus order, some at a time. FILE.part grows; every checkpoint_s seconds it is brought to disk and FILE.part.state,
  * a checkpoint bound to all that decides the text, says how many documents and bytes are whole. A run that was killed cuts FILE.part back to
  * those bytes and goes on behind that document: the draws hang on (seed, document id, sample) alone, so the file ends with the same bytes. At
- * the end FILE.part is renamed to FILE. A part of other settings is refused by name, never mixed.
+ * the end FILE.part is renamed to FILE. A part of other settings is refused by name, never mixed; a state without a part is what a kill behind that
+ * renaming leaves, and means nothing. A FILE that is there is only replaced when the caller says so, and stays until the new one is whole.
  *
- * Of one document's queries, those equal but for case and white space are written once, empty ones not at all. Invariant: FILE.part holds
- * whole lines of whole documents up to state.bytes. */
+ * Tokens that are no text (padding, unknown, T5's sentinels, rows of the vocabulary beyond the tokenizer) are never drawn. Of one document's queries,
+ * those equal but for case and white space are written once, empty ones not at all. A wish to stop ends the batch at hand, whose documents are
+ * then written anew. Invariant: FILE.part holds whole lines of whole documents up to state.bytes. */
 #include "runs.h"
 
 #include "base/file.h"
@@ -23,11 +25,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <wctype.h>
 
-enum { PER_DOCUMENT_MOST = 1000, TOKENS_MOST = 8192, BATCH_MOST = 4096, BATCH_USUAL = 16 };
-static const size_t usual_bytes = (size_t)256 << 20; /* of caches and logits, unless a batch is given */
+enum { PER_DOCUMENT_MOST = 1000, TOKENS_MOST = 8192, BATCH_MOST = 4096, BATCH_USUAL = 16, CELLS_MOST = 1 << 16 };
+/* Of caches and logits, unless a batch is given: what a processor's machine can spare, and what fills a device. */
+static const size_t usual_bytes = (size_t)256 << 20, device_bytes = (size_t)2 << 30;
 
 struct state { /* stored as it is */
     int64_t documents, bytes; /* whole ones in FILE.part */
@@ -49,6 +53,7 @@ struct queries {
     int lock;
     int32_t *tokens, *offsets, *document; /* of a batch: packed inputs, [batch + 1], [batch] */
     uint64_t *key;                        /* [batch] */
+    int32_t *never, never_count;          /* tokens that are no text */
     struct state state;
     double saved_at;
 };
@@ -83,7 +88,20 @@ static int check_options(const struct queries_options *o, struct err *e)
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
         if (bounds[i].value > bounds[i].most)
             return err_set(e, ERR_USAGE, "%s %d: at most %d", bounds[i].name, bounds[i].value, bounds[i].most);
+    if ((int64_t)o->batch * o->per_document > CELLS_MOST)
+        return err_set(e, ERR_USAGE, "batch %d of %d queries each: at most %d are written at once", o->batch, o->per_document, CELLS_MOST);
     return 0;
+}
+
+/* Before hours are spent: may FILE be written at the end? */
+static int check_out(const struct queries_options *o, struct err *e)
+{
+    struct stat st;
+    if (stat(o->out, &st) != 0)
+        return 0;
+    if (S_ISDIR(st.st_mode))
+        return err_set(e, ERR_USAGE, "%s: is a folder; a file is written", o->out);
+    return o->replace ? 0 : err_set(e, ERR_CONFLICT, "%s: exists; --replace writes a new file in its place", o->out);
 }
 
 static int open_bundle(struct queries *q, struct err *e)
@@ -122,27 +140,42 @@ static size_t bytes_of(const struct queries *q, const struct t5_config *c, int32
     return n.bytes;
 }
 
+/* The part's shape, the batch that suits it, and whether the device has room for both. */
+static int plan_model(struct queries *q, struct t5_config *c, struct err *e)
+{
+    if (model_file_config(q->bundle, q->part_name, c, e) != 0)
+        return -1;
+    if (c->codes > 0 || tokenizer_size(q->tokenizer) > c->vocab)
+        return err_set(e, ERR_DATA, "%s: part %s has ID codes or fewer text rows than its tokenizer has pieces", q->o.model, q->part_name);
+    int32_t most = BATCH_USUAL;
+    while (most > 1 && bytes_of(q, c, most) > (q->be->has_host_memory ? usual_bytes : device_bytes))
+        most--;
+    fill_i32(&q->o.batch, most);
+    const struct t5_options options = {.config = *c};
+    struct need n = {.be = q->be, .bytes = bytes_of(q, c, q->o.batch)};
+    need_model(&n, &options);
+    return need_check(&n, "writing queries", e);
+}
+
+static void list_never(struct queries *q, int32_t vocab)
+{
+    q->never = xcalloc((size_t)vocab, sizeof *q->never);
+    for (int32_t i = 0; i < vocab; i++)
+        if (i != TOKEN_EOS && !tokenizer_is_text(q->tokenizer, i))
+            q->never[q->never_count++] = i;
+}
+
 static int open_model(struct queries *q, struct err *e)
 {
     struct t5_config c;
-    if (model_file_config(q->bundle, q->part_name, &c, e) != 0)
-        return -1;
-    int32_t most = BATCH_USUAL;
-    while (most > 1 && bytes_of(q, &c, most) > usual_bytes)
-        most--;
-    fill_i32(&q->o.batch, most);
-    const struct t5_options options = {.config = c};
-    struct need n = {.be = q->be, .bytes = bytes_of(q, &c, q->o.batch)};
-    need_model(&n, &options);
-    if (need_check(&n, "writing queries", e) != 0)
+    if (plan_model(q, &c, e) != 0)
         return -1;
     q->model = model_file_read(q->bundle, q->part_name, q->be, false, NULL, 0, NULL, NULL, e);
-    if (q->model != NULL && (c.codes > 0 || tokenizer_size(q->tokenizer) > c.vocab))
-        return err_set(e, ERR_DATA, "%s: part %s has ID codes or fewer text rows than its tokenizer has pieces", q->o.model, q->part_name);
     const struct generate_limits l = limits_of(q, q->o.batch);
     q->generate = q->model != NULL ? generate_init(q->model, &l, e) : NULL;
     if (q->generate == NULL)
         return -1;
+    list_never(q, c.vocab);
     q->tokens = xcalloc((size_t)l.tokens, sizeof *q->tokens);
     q->offsets = xcalloc((size_t)l.rows + 1, sizeof *q->offsets);
     q->document = xcalloc((size_t)l.rows, sizeof *q->document);
@@ -188,22 +221,18 @@ static int open_part(struct queries *q, struct err *e)
     struct checkpoint_section section = {"state", &q->state, sizeof q->state};
     if (lock_acquire(q->part, &q->lock, e) != 0)
         return -1;
+    if (!file_exists(q->part)) /* the end of a run that was killed behind its renaming */
+        checkpoint_remove(q->checkpoint);
     int rc = checkpoint_load(q->checkpoint, q->settings, &section, 1, q->run, e);
     if (rc < 0)
         return err_prefix(e, "a stopped run left %s; start it again as it was, or remove %s to begin anew", q->part, q->checkpoint);
     q->file = fopen(q->part, rc > 0 ? "r+b" : "wb");
-    if (q->file != NULL && rc > 0 && fseeko(q->file, 0, SEEK_END) == 0 && ftello(q->file) < q->state.bytes) {
-        fclose(q->file);
-        q->file = NULL;
-        errno = ENOENT;
-    }
-    if (q->file == NULL && rc > 0 && errno == ENOENT) {
-        run_note(q->run, "queries: %s is not what %s says: from the beginning", q->part, q->checkpoint);
-        q->state = (struct state){0};
-        q->file = fopen(q->part, "wb");
-    }
-    if (q->file == NULL)
+    if (q->file == NULL || fseeko(q->file, 0, SEEK_END) != 0)
         return fail(q, "cannot be opened", e);
+    if (ftello(q->file) < q->state.bytes) {
+        run_note(q->run, "queries: %s is shorter than %s says: from the beginning", q->part, q->checkpoint);
+        q->state = (struct state){0};
+    }
     if (ftruncate(fileno(q->file), q->state.bytes) != 0 || fseeko(q->file, q->state.bytes, SEEK_SET) != 0)
         return fail(q, "cannot be cut back", e);
     if (q->state.documents > 0)
@@ -215,7 +244,7 @@ static int queries_open(struct queries *q, struct err *e)
 {
     char message[512];
     fill_defaults(&q->o);
-    if (check_options(&q->o, e) != 0)
+    if (check_options(&q->o, e) != 0 || check_out(&q->o, e) != 0)
         return -1;
     q->be = backend_open(q->o.device ? q->o.device : "auto", q->o.threads, message, sizeof message);
     if (q->be == NULL)
@@ -241,7 +270,7 @@ static void queries_close(struct queries *q)
     tokenizer_close(q->tokenizer);
     corpus_free(&q->corpus);
     bundle_close(q->bundle);
-    void *ours[] = {q->part, q->checkpoint, q->settings, q->tokens, q->offsets, q->document, q->key};
+    void *ours[] = {q->part, q->checkpoint, q->settings, q->tokens, q->offsets, q->document, q->key, q->never};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         free(ours[i]);
 }
@@ -300,22 +329,22 @@ static void write_document(struct queries *q, int32_t row)
     string_map_free(seen);
 }
 
-/* The next documents as a batch; documents without text are passed over. */
+/* The next documents as a batch; those whose text has no token (it is empty or white) are passed over. */
 static int32_t fill_batch(struct queries *q)
 {
     struct str text = {0};
     int32_t n = 0;
     while (n < q->o.batch && q->state.documents < q->o.limit) {
-        int32_t i = (int32_t)q->state.documents++;
+        int32_t i = (int32_t)q->state.documents++, start = q->offsets[n];
         const struct document *d = &q->corpus.documents[i];
         str_clear(&text);
         document_text(d, &text);
-        if (text.data[strspn(text.data, " \t\r\n")] == 0) {
+        int32_t count = tokenizer_encode(q->tokenizer, text.data, text.size, q->tokens + start, q->o.input_tokens, true, NULL);
+        if (count <= 1) { /* EOS alone */
             q->state.textless++;
             continue;
         }
-        int32_t *to = q->tokens + q->offsets[n];
-        q->offsets[n + 1] = q->offsets[n] + tokenizer_encode(q->tokenizer, text.data, text.size, to, q->o.input_tokens, true, NULL);
+        q->offsets[n + 1] = start + count;
         q->document[n] = i;
         q->key[n++] = hash_bytes(d->id, strlen(d->id), 0);
     }
@@ -347,18 +376,28 @@ static int stopped(struct queries *q, struct err *e)
                    (long long)q->state.documents, q->o.limit);
 }
 
+/* One batch into FILE.part; a stop leaves the state as it was before it. */
+static int write_batch(struct queries *q, const struct generate_options *o, struct err *e)
+{
+    const struct state before = q->state;
+    int32_t n = fill_batch(q);
+    if (generate_run(q->generate, &(struct t5_batch){n, q->tokens, q->offsets}, q->key, o, e) != 0) {
+        q->state = before;
+        return e->code == ERR_INTERRUPTED ? stopped(q, e) : err_prefix(e, "%s: part %s", q->o.model, q->part_name);
+    }
+    for (int32_t row = 0; row < n; row++)
+        write_document(q, row);
+    return 0;
+}
+
 static int loop(struct queries *q, struct err *e)
 {
-    const struct generate_options options = {.samples = q->o.per_document, .steps = q->o.max_tokens, .top_k = q->o.top_k,
-                                             .temperature = q->o.temperature, .seed = q->o.seed, .pieces = tokenizer_size(q->tokenizer)};
+    const struct generate_options options = {.samples = q->o.per_document, .steps = q->o.max_tokens, .top_k = q->o.top_k, .never = q->never,
+                                             .never_count = q->never_count, .temperature = q->o.temperature, .seed = q->o.seed, .run = q->run};
     q->saved_at = clock_s();
     while (q->state.documents < q->o.limit) {
-        if (run_stopping(q->run))
-            return stopped(q, e);
-        int32_t n = fill_batch(q);
-        generate_run(q->generate, &(struct t5_batch){n, q->tokens, q->offsets}, q->key, &options);
-        for (int32_t row = 0; row < n; row++)
-            write_document(q, row);
+        if (write_batch(q, &options, e) != 0)
+            return -1;
         run_report(q->run, "queries", q->state.documents, q->o.limit, "documents", NAN);
         if (clock_s() - q->saved_at > q->o.checkpoint_s && save(q, e) != 0)
             return -1;

@@ -145,18 +145,19 @@ struct train_options {
 };
 int train_run(const struct train_options *o, const struct run *run, struct err *e);
 
-/* semindex queries: writes pseudo-queries for every document: JSON lines {"_id","sample","query"}, data/written.h. The file appears when it is
- * whole; until then FILE.part and, once a checkpoint, FILE.part.state, from which a stopped run goes on. */
+/* semindex queries: writes pseudo-queries for every document that has text: JSON lines {"_id","sample","query"}, data/written.h. The file appears
+ * when it is whole; until then FILE.part and, once a checkpoint, FILE.part.state, from which a stopped run goes on. */
 struct queries_options {
     const char *model; /* bundle: its part `queries`, else `base` */
     const char *data;
     const char *out;
+    bool replace;         /* out may be there: it is replaced when the new file is whole */
     int32_t per_document; /* 15 */
     int32_t top_k;        /* 10; 1 = greedy */
     double temperature;   /* 1 */
     int32_t max_tokens;   /* of a query; 64 */
     int32_t input_tokens; /* of a document, EOS included; what the part was trained with, else 512 */
-    int32_t batch;        /* documents at once; by memory, at most 16 */
+    int32_t batch;        /* documents at once; by memory, at most 16. batch x per_document at most 65,536 */
     int32_t limit;        /* first documents only; 0 = all */
     uint64_t seed;
     const char *device;

@@ -336,6 +336,7 @@ int cli_train(const struct options *o, struct err *e)
 int cli_queries(const struct options *o, struct err *e)
 {
     struct queries_options q = {.model = option_need(o, OPT_MODEL, e),
+                                .replace = option_flag(o, OPT_REPLACE),
                                 .per_document = small(o, OPT_PER_DOCUMENT),
                                 .top_k = small(o, OPT_TOP_K),
                                 .temperature = option_real(o, OPT_TEMPERATURE),

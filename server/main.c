@@ -41,7 +41,8 @@ static const struct command commands[] = {
      cli_train},
     {"queries", CMD_QUERIES, "Learning", "--model BUNDLE --data DIR --out FILE.jsonl", "write pseudo-queries for every document (docT5query)",
      "By the bundle's part queries (train queries), else its base (import). A line is {\"_id\": document id, \"sample\": number, \"query\": text}; a\n"
-     "document's queries that differ in case and spaces alone are written once. A stopped run (FILE.part) goes on when started again.",
+     "document's queries that differ in case and spaces alone are written once, and one without text gets none. A stopped run (FILE.part) goes on\n"
+     "when started again; a FILE that is whole is only written anew with --replace.",
      cli_queries},
     {"evaluate", CMD_EVALUATE, "Learning", "--data DIR [--model BUNDLE] [--task NAME]",
      "rank held-out queries and histories; print metrics beside baselines", NULL, cli_evaluate},

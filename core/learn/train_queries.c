@@ -3,7 +3,8 @@
  * The pairs are the corpus' own (training queries with their judgements); where it has none, queries cut from the documents stand in, so that
  * the command works on any corpus: the model then learns what kind of words a cut keeps. Validation: pairs of documents that are held out by hash,
  * all pairs of a document together; the metric is exp(-mean loss per token), the geometric mean of the probability that the model gives to
- * each true token. A corpus too small to hold any out validates on what it trains on, and says so. Documents and given queries are tokenised once.
+ * each true token. A corpus too small to hold any out validates on what it trains on, and says so. Documents and queries without text teach
+ * nothing and are left out. Documents and given queries are tokenised once.
  * Owner of everything: struct task. */
 #include "train_internal.h"
 
@@ -116,7 +117,7 @@ static int validate(void *state, struct t5 *model, double *metric, struct err *e
 
 /* ---- opening ---- */
 
-/* number [corpus.count]: a document's place in the task, or -1. */
+/* number [corpus.count]: a document's place in the task, or -1: it has no ID, or no text. */
 static void read_documents(struct task *k, int32_t *number)
 {
     const struct train *t = k->train;
@@ -124,12 +125,15 @@ static void read_documents(struct task *k, int32_t *number)
     int32_t *tokens = xcalloc((size_t)t->o.max_tokens, sizeof *tokens);
     k->document = xcalloc((size_t)t->corpus.count, sizeof *k->document);
     for (int32_t i = 0; i < t->corpus.count; i++) {
-        number[i] = t->row[i] < 0 ? -1 : k->documents;
+        number[i] = -1;
         if (t->row[i] < 0)
             continue;
         str_clear(&text);
         document_text(&t->corpus.documents[i], &text);
         int32_t n = tokenizer_encode(t->tokenizer, text.data, text.size, tokens, t->o.max_tokens, true, NULL);
+        if (n <= 1) /* EOS alone */
+            continue;
+        number[i] = k->documents;
         k->document[k->documents++] = pool_put(k, tokens, n);
         k->digest = hash_bytes(text.data, text.size, k->digest + (uint64_t)i);
     }
@@ -149,19 +153,22 @@ static void read_pairs(struct task *k, const int32_t *number)
             continue;
         const char *text = c->query[j->query].text;
         int32_t n = tokenizer_encode(t->tokenizer, text, strlen(text), tokens, TRAIN_TEXT_TARGETS, true, NULL);
+        if (n <= 1)
+            continue;
         k->pairs[k->pair_count++] = (struct pair){number[j->document], pool_put(k, tokens, n)};
         k->digest = hash_bytes(text, strlen(text), k->digest + (uint64_t)j->document);
     }
 }
 
-static void cut_pairs(struct task *k)
+static void cut_pairs(struct task *k, const int32_t *number)
 {
     const struct train *t = k->train;
     struct str text = {0};
+    struct pseudo_query q;
     k->pseudo = pseudo_begin(t->tokenizer, t->corpus.count);
     for (int32_t i = 0; i < t->corpus.count; i++) {
         const struct document *d = &t->corpus.documents[i];
-        if (t->row[i] < 0)
+        if (number[i] < 0)
             continue;
         str_clear(&text);
         document_text(d, &text);
@@ -170,10 +177,12 @@ static void cut_pairs(struct task *k)
     str_free(&text);
     pseudo_end(k->pseudo);
     free(k->pairs);
-    k->pairs = xcalloc((size_t)k->documents, sizeof *k->pairs);
-    for (int32_t i = 0; i < k->documents; i++)
-        k->pairs[i] = (struct pair){.document = i};
-    k->pair_count = k->documents;
+    k->pairs = xcalloc((size_t)k->documents + 1, sizeof *k->pairs);
+    for (int32_t i = 0; i < k->documents; i++) {
+        pseudo_draw(k->pseudo, i, CUT_ANY, 0, &q);
+        if (q.count > 0) /* else its text has no word */
+            k->pairs[k->pair_count++] = (struct pair){.document = i};
+    }
 }
 
 static void add_to_held(struct task *k, struct pair p)
@@ -242,9 +251,14 @@ static struct task *queries_open(struct train *t, struct err *e)
     k->train = t;
     read_documents(k, number);
     read_pairs(k, number);
-    free(number);
     if (k->pair_count == 0)
-        cut_pairs(k);
+        cut_pairs(k, number);
+    free(number);
+    if (k->pair_count == 0) {
+        err_set(e, ERR_DATA, "%s: no document has text that a query could be written for", t->o.data);
+        queries_close(k);
+        return NULL;
+    }
     hold_out(k);
     k->mean = mean_length(k);
     run_note(t->run, "queries: %d documents, trained on %d %s, validation on %d; %.1f tokens a query", k->documents, k->pair_count,

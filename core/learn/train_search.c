@@ -187,9 +187,10 @@ static void read_given(struct task *k)
         const struct corpus_judgement *j = &c->judgement[i];
         if (j->grade < 1 || t->row[j->document] < 0)
             continue;
-        struct given *g = &k->given.list[k->given.count++];
+        struct given *g = &k->given.list[k->given.count];
         *g = (struct given){.row = t->row[j->document], .source = j->query};
         pseudo_parse(k->pseudo, c->query[j->query].text, &g->query);
+        k->given.count += g->query.count > 0;
         k->digest = mix64(k->digest, (uint64_t)j->query << 32 | (uint32_t)j->document);
     }
 }
@@ -204,13 +205,14 @@ static int read_written(struct task *k, struct err *e)
     for (int32_t i = 0; i < w.count; i++) {
         if (t->row[w.query[i].document] < 0)
             continue;
-        struct given *g = &k->written.list[k->written.count++];
+        struct given *g = &k->written.list[k->written.count];
         *g = (struct given){.row = t->row[w.query[i].document], .source = i};
         pseudo_parse(k->pseudo, w.query[i].text, &g->query);
+        k->written.count += g->query.count > 0; /* else it is no word: "???" */
     }
     k->digest = mix64(k->digest, w.digest);
     written_free(&w);
-    return k->written.count > 0 ? 0 : err_set(e, ERR_DATA, "%s: no query for a document that has an ID", t->o.written);
+    return k->written.count > 0 ? 0 : err_set(e, ERR_DATA, "%s: no query of words for a document that has an ID", t->o.written);
 }
 
 /* How many samples of an epoch are cut, written and given. */

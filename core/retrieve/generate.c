@@ -117,11 +117,16 @@ static int32_t select_top(struct generate *g, const float *logits, int32_t vocab
     return n;
 }
 
-static int32_t draw_token(struct generate *g, const float *logits, uint64_t seed, int32_t step, const struct generate_options *o)
+/* -1: the best logit is no number. */
+static int32_t draw_token(struct generate *g, float *logits, uint64_t seed, int32_t step, const struct generate_options *o)
 {
-    int32_t rows = t5_config_of(g->model)->vocab, pieces = o->pieces > 0 && o->pieces < rows ? o->pieces : rows;
-    int32_t n = select_top(g, logits, pieces, o->top_k < pieces ? o->top_k : pieces), i = 0;
+    int32_t vocab = t5_config_of(g->model)->vocab, i = 0;
     double weight[GENERATE_TOP_MOST], sum = 0;
+    for (int32_t k = 0; k < o->never_count; k++)
+        logits[o->never[k]] = -INFINITY;
+    int32_t n = select_top(g, logits, vocab, o->top_k < vocab ? o->top_k : vocab);
+    if (!isfinite(g->top[0].logit))
+        return -1;
     for (int32_t k = 0; k < n; k++)
         sum += weight[k] = exp(((double)g->top[k].logit - g->top[0].logit) / o->temperature);
     double left = mix_uniform(seed, (uint64_t)step) * sum;
@@ -150,7 +155,7 @@ static void send(struct generate *g, int32_t rows, int32_t n)
     g->be->write(g->parent, g->host_parent, (size_t)n * sizeof *g->parent);
 }
 
-/* Decodes one position of n live cells; returns how many go on. */
+/* Decodes one position of n live cells; returns how many go on, -1 when a logit is no number. */
 static int32_t step(struct generate *g, int32_t rows, int32_t n, int32_t position, const uint64_t *key, const struct generate_options *o)
 {
     int32_t vocab = t5_config_of(g->model)->vocab, left = 0;
@@ -161,6 +166,8 @@ static int32_t step(struct generate *g, int32_t rows, int32_t n, int32_t positio
     for (int32_t i = 0; i < n; i++) {
         int32_t cell = g->live[i];
         int32_t token = draw_token(g, g->host_logits + (int64_t)i * vocab, seed_of(g, cell, key, o), position, o);
+        if (token < 0)
+            return -1;
         if (token == TOKEN_EOS)
             continue;
         g->text[(int64_t)cell * g->limits.steps + g->length[cell]++] = token;
@@ -171,7 +178,7 @@ static int32_t step(struct generate *g, int32_t rows, int32_t n, int32_t positio
     return left;
 }
 
-void generate_run(struct generate *g, const struct t5_batch *b, const uint64_t *key, const struct generate_options *o)
+int generate_run(struct generate *g, const struct t5_batch *b, const uint64_t *key, const struct generate_options *o, struct err *e)
 {
     CHECK(b->count <= g->limits.rows && o->samples <= g->limits.samples && o->steps <= g->limits.steps);
     CHECK(o->top_k >= 1 && o->top_k <= GENERATE_TOP_MOST && o->temperature > 0);
@@ -182,11 +189,15 @@ void generate_run(struct generate *g, const struct t5_batch *b, const uint64_t *
         g->host_tokens[i] = g->host_parent[i] = g->length[i] = 0;
     }
     if (n == 0)
-        return;
+        return 0;
     t5_encode(g->model, g->work, b, 0);
     t5_decode_begin(g->model, g->work);
-    for (int32_t position = 0; position < o->steps && n > 0; position++)
+    for (int32_t position = 0; position < o->steps && n > 0; position++) {
+        if (run_stopping(o->run))
+            return err_set(e, ERR_INTERRUPTED, "stopped at token %d", position);
         n = step(g, b->count, n, position, key, o);
+    }
+    return n < 0 ? err_set(e, ERR_DATA, "the model's logits are no numbers: its weights are damaged, or its training diverged") : 0;
 }
 
 const int32_t *generate_tokens(const struct generate *g, int32_t row, int32_t sample, int32_t *count)

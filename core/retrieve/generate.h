@@ -6,6 +6,7 @@
 #ifndef SEMINDEX_GENERATE_H
 #define SEMINDEX_GENERATE_H
 
+#include "../base/run.h"
 #include "../model/need.h"
 #include "../model/t5.h"
 
@@ -17,9 +18,11 @@ struct generate_limits {
 };
 struct generate_options {
     int32_t samples, steps, top_k; /* top_k 1 .. GENERATE_TOP_MOST */
-    int32_t pieces; /* only tokens below it are written: the tokenizer's pieces, not T5's sentinels and padding rows; 0 = the whole vocabulary */
+    const int32_t *never;          /* [never_count] tokens that no text has: T5's padding and sentinels, the unknown piece; never EOS */
+    int32_t never_count;
     double temperature;            /* above 0 */
     uint64_t seed;
+    const struct run *run;         /* asked before every token whether to stop; NULL = never */
 };
 
 struct generate;
@@ -28,8 +31,9 @@ struct generate *generate_init(struct t5 *m, const struct generate_limits *l, st
 void generate_free(struct generate *g); /* NULL is fine */
 void generate_need(struct need *n, const struct t5_config *c, const struct generate_limits *l);
 
-/* Writes for every row of b; key [b->count] is what a row's draws hang on. */
-void generate_run(struct generate *g, const struct t5_batch *b, const uint64_t *key, const struct generate_options *o);
+/* Writes for every row of b; key [b->count] is what a row's draws hang on. -1: stopped (ERR_INTERRUPTED), or the model's logits are no numbers; then
+ * nothing of this run may be read. */
+int generate_run(struct generate *g, const struct t5_batch *b, const uint64_t *key, const struct generate_options *o, struct err *e);
 /* Tokens of a sample without EOS; valid until the next run. */
 const int32_t *generate_tokens(const struct generate *g, int32_t row, int32_t sample, int32_t *count);
 

@@ -210,6 +210,11 @@ extern "C" int32_t tokenizer_unknown(const struct tokenizer *t)
     return t->unknown;
 }
 
+extern "C" bool tokenizer_is_text(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->size && !t->processor.IsControl(id) && !t->processor.IsUnknown(id) && !t->processor.IsUnused(id);
+}
+
 extern "C" int32_t tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, int32_t *ids, int32_t room, bool eos, bool *cut)
 {
     bool more = false;

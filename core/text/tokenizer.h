@@ -21,6 +21,8 @@ struct tokenizer *tokenizer_open(const char *path, struct err *e); /* a spiece.m
 void tokenizer_close(struct tokenizer *t);
 int32_t tokenizer_size(const struct tokenizer *t); /* pieces */
 int32_t tokenizer_unknown(const struct tokenizer *t);
+/* Whether a model may write it into a text: a piece that is neither a control symbol (</s> too), nor the unknown one, nor unused. */
+bool tokenizer_is_text(const struct tokenizer *t, int32_t id);
 
 /* Ids of text[0..size) into ids (room for `room`), at most room - eos of them, then EOS if eos. Returns the number written; *cut (may be
  * NULL) = whether the text had more. A byte that is not UTF-8 is an unknown character, as SentencePiece has it. */

@@ -58,7 +58,7 @@ def write(s, name):
     own = CATALOGUE if name == "sample" else [*ABSTRACTS, "--embeddings", os.path.join(folder, "minilm.npy")]
     s.step(row, "learn", "learn-ids", "--data", folder, "--model", s.bundle(row), *own)
     s.step(row, "writer", "train", "queries", "--data", folder, "--model", s.bundle(row), "--epochs", WRITER_EPOCHS[name], *WRITER)
-    s.step(row, "queries", "queries", "--data", folder, "--model", s.bundle(row), "--out", s.path(row, "queries.jsonl"), "--max-tokens", "32")
+    s.step(row, "queries", "queries", "--data", folder, "--model", s.bundle(row), "--out", s.path(row, "queries.jsonl"), "--replace", "--max-tokens", "32")
 
 
 def search(s, name, kind, share, given):

@@ -2,7 +2,8 @@
  * that softmax gives.
  *
  * tests/fixtures/a/generate/expected.json was made by tests/reference/generate.py from the models t5_v10 and t5_v11; its rows are written in one
- * batch, alone, and among others in another order. */
+ * batch, alone, and among others in another order. Tokens that are no text are never written, a wish to stop ends a run at once, and a model whose
+ * weights are no numbers is named. */
 #include "../../core/base/file.h"
 #include "../../core/base/mem.h"
 #include "../../core/model/t5_load.h"
@@ -63,7 +64,9 @@ static void add_row(struct batch *b, const cJSON *row, uint64_t key)
 
 static void run(struct generate *g, const struct batch *b, const struct generate_options *o)
 {
-    generate_run(g, &(struct t5_batch){b->count, b->tokens, b->offsets}, b->key, o);
+    struct err e = {0};
+    if (generate_run(g, &(struct t5_batch){b->count, b->tokens, b->offsets}, b->key, o, &e) != 0)
+        fail_msg("%s", e.message);
 }
 
 static void assert_text(const struct generate *g, int32_t row, const cJSON *want)
@@ -202,8 +205,10 @@ static void logits_of(struct t5 *m, const struct batch *b, float *logits)
 }
 
 /* First tokens against softmax over the three likeliest at temperature 2: within five standard deviations, and no other token. */
-static void assert_shares(float *logits, int32_t vocab, const int32_t *hits)
+static void assert_shares(float *logits, int32_t vocab, const struct generate_options *o, const int32_t *hits)
 {
+    for (int32_t i = 0; i < o->never_count; i++)
+        logits[o->never[i]] = -1e30f;
     double sum = 0, p[3];
     int32_t best[3], drawn = 0;
     for (int k = 0; k < 3; k++) {
@@ -222,10 +227,10 @@ static void assert_shares(float *logits, int32_t vocab, const int32_t *hits)
     assert_int_equal(drawn, DRAWS);
 }
 
-/* Of the first `pieces` rows of the vocabulary. */
-static void check_shares(int32_t pieces)
+/* Without the tokens in never, of which the likeliest are some. */
+static void check_shares(const int32_t *never, int32_t count)
 {
-    const struct generate_options o = {.samples = DRAWS, .steps = 1, .top_k = 3, .pieces = pieces, .temperature = 2, .seed = 5};
+    const struct generate_options o = {.samples = DRAWS, .steps = 1, .top_k = 3, .never = never, .never_count = count, .temperature = 2, .seed = 5};
     cJSON *expect = expected();
     struct t5 *m = load("t5_v11");
     struct generate *g = open_generate(m, DRAWS, 1);
@@ -237,11 +242,11 @@ static void check_shares(int32_t pieces)
     logits_of(m, &b, logits);
     run(g, &b, &o);
     for (int32_t s = 0; s < DRAWS; s++) {
-        int32_t count;
-        const int32_t *text = generate_tokens(g, 0, s, &count);
-        hits[count ? text[0] : 1]++;
+        int32_t written;
+        const int32_t *text = generate_tokens(g, 0, s, &written);
+        hits[written ? text[0] : 1]++;
     }
-    assert_shares(logits, pieces ? pieces : vocab, hits);
+    assert_shares(logits, vocab, &o, hits);
     free(logits);
     free(hits);
     generate_free(g);
@@ -251,15 +256,81 @@ static void check_shares(int32_t pieces)
 
 static void test_shares_of_a_draw(void **state)
 {
+    int32_t never[200], count = 0;
     (void)state;
-    check_shares(0);
-    check_shares(40);
+    check_shares(NULL, 0);
+    for (int32_t i = 0; i < 160; i++)
+        if (i == 0 || i == 2 || i >= 40)
+            never[count++] = i;
+    check_shares(never, count);
+}
+
+/* As many texts, each to its end, from fewer tokens than top_k asks for: EOS and one piece. */
+static void test_never_leaves_what_is_left(void **state)
+{
+    int32_t never[200], count = 0, length, pieces = 0;
+    (void)state;
+    struct t5 *m = load("t5_v11");
+    for (int32_t i = 0; i < t5_config_of(m)->vocab; i++)
+        if (i != 1 && i != 7)
+            never[count++] = i;
+    const struct generate_options o = {.samples = SAMPLES, .steps = STEPS, .top_k = GENERATE_TOP_MOST, .never = never, .never_count = count,
+                                       .temperature = 1e6, .seed = 5};
+    struct generate *g = open_generate(m, SAMPLES, STEPS);
+    struct batch b = {.tokens = {5, 6, 1}, .offsets = {0, 3}, .count = 1};
+    run(g, &b, &o);
+    for (int32_t s = 0; s < SAMPLES; s++) {
+        const int32_t *text = generate_tokens(g, 0, s, &length);
+        for (int32_t i = 0; i < length; i++, pieces++)
+            assert_int_equal(text[i], 7);
+    }
+    assert_true(pieces > 0 && pieces < SAMPLES * STEPS);
+    generate_free(g);
+    t5_free(m);
+}
+
+static void test_stops(void **state)
+{
+    (void)state;
+    volatile sig_atomic_t stop = 1;
+    const struct run asked = {.stop = &stop};
+    struct generate_options o = greedy;
+    struct err e = {0};
+    struct t5 *m = load("t5_v10");
+    struct generate *g = open_generate(m, 1, STEPS);
+    const struct batch b = {.tokens = {5, 6, 1}, .offsets = {0, 3}, .count = 1};
+    o.run = &asked;
+    assert_int_equal(generate_run(g, &(struct t5_batch){1, b.tokens, b.offsets}, b.key, &o, &e), -1);
+    assert_int_equal(e.code, ERR_INTERRUPTED);
+    stop = 0;
+    run(g, &b, &o);
+    generate_free(g);
+    t5_free(m);
+}
+
+static void test_weights_that_are_no_numbers(void **state)
+{
+    (void)state;
+    const float bad[2] = {NAN, INFINITY};
+    const struct batch b = {.tokens = {5, 6, 1}, .offsets = {0, 3}, .count = 1};
+    for (int i = 0; i < 2; i++) {
+        struct err e = {0};
+        struct t5 *m = load("t5_v10");
+        be->write(t5_master(m) + t5_tensor_find(m, "decoder.final_layer_norm.weight")->offset, &bad[i], sizeof bad[i]);
+        t5_refresh(m);
+        struct generate *g = open_generate(m, 1, STEPS);
+        assert_int_equal(generate_run(g, &(struct t5_batch){1, b.tokens, b.offsets}, b.key, &greedy, &e), -1);
+        assert_int_equal(e.code, ERR_DATA);
+        generate_free(g);
+        t5_free(m);
+    }
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_greedy_is_transformers), cmocka_unit_test(test_draws_depend_on_their_own),
-                                       cmocka_unit_test(test_shares_of_a_draw)};
+                                       cmocka_unit_test(test_shares_of_a_draw), cmocka_unit_test(test_never_leaves_what_is_left),
+                                       cmocka_unit_test(test_stops), cmocka_unit_test(test_weights_that_are_no_numbers)};
     be = device_kit_open(argc, argv).device;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
