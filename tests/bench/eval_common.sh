@@ -31,7 +31,7 @@ step() {
     [ "$code" = 0 ] || { tail -n 5 "$dir/$label.log" >&2; exit "$code"; }
     {
         printf '\n== semindex %s%s\n' "$*" "${THREADS:+ --threads $THREADS}" | sed "s|$data|DATA|g; s|$dir|DIR|g"
-        grep -aE '^(reconstructor|position|ids|search|recommend|corpus|warning|codes|tokenizer|going)' "$dir/$label.log" |
+        grep -aE '^(reconstructor|position|ids|search|recommend|hybrid|corpus|warning|codes|tokenizer|going)' "$dir/$label.log" |
             grep -avE '[0-9]/s|left' || true
         cat "$dir/$label.out"
         printf 'seconds=%s load_average=%s commit=%s\n' "$(cat "$dir/$label.seconds")" "$(cut -d' ' -f1 /proc/loadavg)" "$commit"
@@ -44,7 +44,7 @@ begin_report() {
     [ -s "$report" ] && return 0
     {
         echo "$name: semantic IDs learned, task trained, evaluated; seed $seed"
-        echo "command: make eval-${name%%-*} DATA=.../${name#*-}"
+        echo "command: ${made:-make eval-${name%%-*} DATA=.../${name#*-}}"
         echo "commit: $commit at the start; each step names its own"
         printf 'machine: '
         machine

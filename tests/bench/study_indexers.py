@@ -25,7 +25,7 @@ LEARN_TEXT = {
 }
 # The other indexers' own defaults; on 1,400 abstracts two positions of 128 codes, as LMIndexer has there.
 LEARN_EMBEDDINGS = {"beauty": "", "abstracts": "--positions 2 --k 128"}
-TRAIN = {"beauty": "recommend --epochs 12 --dropout 0", "abstracts": "search --epochs 20"}
+TRAIN = {"beauty": "recommend --epochs 8 --dropout 0", "abstracts": "search --epochs 20"}
 SETS = (("beauty", "beauty"), ("cranfield", "abstracts"), ("cisi", "abstracts"))
 
 
