@@ -13,6 +13,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { SCAN = 64 }; /* logits that are looked at together */
+
 struct candidate {
     float logit;
     int32_t token;
@@ -102,17 +104,38 @@ void generate_free(struct generate *g)
 
 /* ---- one token ---- */
 
-/* The most likely tokens into g->top, best first, of equals the lower token; returns how many. */
+/* Is one of the logits above the bound? Without a branch inside, so that a compiler makes vectors of it. */
+static bool any_above(const float *logits, int32_t count, float bound)
+{
+    int any = 0;
+    for (int32_t i = 0; i < count; i++)
+        any |= logits[i] > bound;
+    return any;
+}
+
+/* Puts a token into the n best so far where it belongs there; returns how many they are then. */
+static int32_t offer(struct generate *g, int32_t n, int32_t most, struct candidate c)
+{
+    if (n == most && !(c.logit > g->top[n - 1].logit))
+        return n;
+    int32_t at = n < most ? n++ : n - 1;
+    for (; at > 0 && c.logit > g->top[at - 1].logit; at--)
+        g->top[at] = g->top[at - 1];
+    g->top[at] = c;
+    return n;
+}
+
+/* The most likely tokens into g->top, best first, of equals the lower token; returns how many. A vocabulary is long and few of its tokens are
+ * candidates: blocks without one are passed over. */
 static int32_t select_top(struct generate *g, const float *logits, int32_t vocab, int32_t most)
 {
     int32_t n = 0;
-    for (int32_t v = 0; v < vocab; v++) {
-        if (n == most && !(logits[v] > g->top[n - 1].logit))
+    for (int32_t first = 0; first < vocab; first += SCAN) {
+        int32_t end = vocab - first < SCAN ? vocab : first + SCAN;
+        if (n == most && !any_above(logits + first, end - first, g->top[n - 1].logit))
             continue;
-        int32_t at = n < most ? n++ : n - 1;
-        for (; at > 0 && logits[v] > g->top[at - 1].logit; at--)
-            g->top[at] = g->top[at - 1];
-        g->top[at] = (struct candidate){logits[v], v};
+        for (int32_t v = first; v < end; v++)
+            n = offer(g, n, most, (struct candidate){logits[v], v});
     }
     return n;
 }
