@@ -157,8 +157,8 @@ test-device: ## conformance and parity on DEVICE: make EMU=1 test-device, EMU=f3
 	  "$(BUILD)/tests/test_searcher --device $(DEVICE)" $(foreach t,$(ON_DEVICE),"$(t) --device $(DEVICE)") \
 	  "$(BUILD)/parity --device $(DEVICE) $(FIXTURES)" \
 	  "python3 tests/system/test_device.py $(BUILD)/semindex" "python3 tests/system/test_beam.py $(BUILD)/semindex --device $(DEVICE) $(NARROW)"
-# The results of test_engine and test_generate are compared with references in single precision.
-ON_DEVICE = $(BUILD)/tests/test_device_learn $(BUILD)/tests/test_device_step $(if $(filter f32,$(EMU)),$(BUILD)/tests/test_engine $(BUILD)/tests/test_generate)
+# test_engine's results are compared with the reference's in single precision.
+ON_DEVICE = $(foreach t,device_learn device_step seq2seq generate $(if $(filter f32,$(EMU)),engine),$(BUILD)/tests/test_$t)
 
 device-overlap: ## do the hits of DEVICE equal the cpu's, for the models of BUNDLE and the questions of DATA (EMU=1, EMU=f32, or DEVICE=cuda)
 	@$(if $(and $(DEVICE),$(BUNDLE),$(DATA)),,echo "device-overlap: BUNDLE=, DATA=, and DEVICE=cuda or EMU=1, say on what"; exit 64;)
