@@ -64,16 +64,17 @@ static int show(const struct options *o, struct err *e)
         const char *name;
         unsigned command;
         enum option_id file; /* which of our options goes on to it */
-    } shown[] = {{"serve", CMD_SERVE, OPT_CONFIG}, {"learn-ids", CMD_LEARN, OPT_RECIPE}, {"train", CMD_TRAIN, OPT_RECIPE},
-                 {"evaluate", CMD_EVALUATE, OPT_RECIPE}};
-    const char *names[4], *name = o->argument_count > 1 ? o->arguments[1] : "serve", *near;
+    } shown[] = {{"serve", CMD_SERVE, OPT_CONFIG}, {"pretrain", CMD_PRETRAIN, OPT_RECIPE}, {"learn-ids", CMD_LEARN, OPT_RECIPE},
+                 {"train", CMD_TRAIN, OPT_RECIPE}, {"queries", CMD_QUERIES, OPT_RECIPE},   {"evaluate", CMD_EVALUATE, OPT_RECIPE}};
+    enum { SHOWN = sizeof shown / sizeof *shown };
+    const char *names[SHOWN], *name = o->argument_count > 1 ? o->arguments[1] : "serve", *near;
     struct options other;
     int n = 0;
-    while (n < 4 && strcmp(names[n] = shown[n].name, name))
+    while (n < SHOWN && strcmp(names[n] = shown[n].name, name))
         n++;
-    if (n == 4) {
-        near = nearest_name(name, names, 4);
-        return err_set(e, ERR_USAGE, "'%s' is none of serve, learn-ids, train, evaluate%s%s%s", name, near ? "; did you mean '" : "",
+    if (n == SHOWN) {
+        near = nearest_name(name, names, SHOWN);
+        return err_set(e, ERR_USAGE, "'%s' is none of serve, pretrain, learn-ids, train, queries, evaluate%s%s%s", name, near ? "; did you mean '" : "",
                        near ? near : "", near ? "'?" : "");
     }
     char flag[64], *argv[3];

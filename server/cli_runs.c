@@ -319,7 +319,7 @@ int cli_train(const struct options *o, struct err *e)
         return err_set(e, ERR_USAGE, "'%s' is no task; search, recommend and queries are", o->arguments[0]);
     if (option_set(o, OPT_QUERIES) && t.task != TRAIN_SEARCH)
         return err_set(e, ERR_USAGE, "--queries names written queries, which only train search reads");
-    if (option_set(o, OPT_WRITTEN_SHARE) && !option_set(o, OPT_QUERIES))
+    if (option_set(o, OPT_WRITTEN_SHARE) && o->values[OPT_WRITTEN_SHARE].origin != ORIGIN_RECIPE && !option_set(o, OPT_QUERIES))
         return err_set(e, ERR_USAGE, "--written-share is the share of the queries of --queries, which is missing");
     train_shape(o, &t);
     train_schedule(o, &t);

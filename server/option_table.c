@@ -37,7 +37,7 @@ const struct option_def option_table[OPT_COUNT] = {
     [OPT_REPLACE] = {"replace", FLAG, "an existing bundle, or file of queries, may be replaced", CMD_IMPORT | CMD_PRETRAIN | CMD_QUERIES, "Files"},
     [OPT_CONFIG] = {"config", OPTION_TEXT, "", 0, 0, "FILE", "config file: lines of `name = value`, # begins a comment",
                     CMD_SERVE | CMD_CONFIG | QUERYING, "Files"},
-    [OPT_RECIPE] = {"recipe", OPTION_TEXT, "", 0, 0, "NAME|FILE", "settings of an experiment; `semindex recipes` lists them", RUNS | CMD_CONFIG,
+    [OPT_RECIPE] = {"recipe", OPTION_TEXT, "", 0, 0, "NAME|FILE", "settings of an experiment; `semindex recipes` lists them", RUNS | CMD_QUERIES | CMD_CONFIG,
                     "Files"},
 
     [OPT_LISTEN] = {"listen", OPTION_TEXT, "127.0.0.1:8080", 0, 0, "HOST:PORT", "address to listen on; port 0 picks a free one", CMD_SERVE,

@@ -47,6 +47,7 @@ static const struct section {
     {"train search", CMD_TRAIN, "search"},
     {"train recommend", CMD_TRAIN, "recommend"},
     {"train queries", CMD_TRAIN, "queries"},
+    {"queries", CMD_QUERIES, NULL},
     {"evaluate", CMD_EVALUATE, NULL},
 };
 enum { SECTIONS = sizeof sections / sizeof *sections };

@@ -66,6 +66,8 @@ def shown(suite, binary, path):
     suite.check("the environment is above a recipe", options["batch"] == {"value": "64", "origin": "environment"})
     code, out, _ = run(binary, "config", "show", "train", "recommend", "--recipe", path)
     suite.check("config show train TASK", code == 0 and bool(re.search(r"^epochs += 4 +# recipe$", out, re.M)))
+    code, out, _ = run(binary, "config", "show", "queries", "--recipe", "macro")
+    suite.check("config show queries", code == 0 and bool(re.search(r"^per-document += 20 +# recipe$", out, re.M)), out)
     code, _, err = run(binary, "config", "show", "train", "--recipe", "cranfield-cpu", "recommend")
     suite.check("a recipe without the section", code == 64 and "[train search]" in err)
 

@@ -98,8 +98,10 @@ static void table_11(void **state)
     (void)state;
     for (int i = 0; i < COUNT(columns); i++) {
         const struct value v[] = {{OPT_BATCH, "2048"}, {OPT_STEPS, columns[i].steps}, {OPT_MAX_TOKENS, "32"},
-                                  {OPT_SEARCH_LR, "5e-4,1e-3,5e-3"}, {OPT_PSEUDO, columns[i].queries}};
+                                  {OPT_SEARCH_LR, "5e-4,1e-3,5e-3"}, {OPT_PSEUDO, columns[i].queries}, {OPT_WRITTEN_SHARE, "1"}};
+        const struct value written[] = {{OPT_PER_DOCUMENT, columns[i].queries}, {OPT_TOP_K, "10"}, {OPT_MAX_TOKENS, "64"}};
         expect_values(columns[i].recipe, CMD_TRAIN, "search", v, COUNT(v));
+        expect_values(columns[i].recipe, CMD_QUERIES, NULL, written, COUNT(written));
         expect_adam(columns[i].recipe, CMD_TRAIN, "search");
         expect_values(columns[i].recipe, CMD_EVALUATE, NULL, beam, COUNT(beam));
     }
