@@ -116,6 +116,8 @@ static int open_bundle(struct queries *q, struct err *e)
     const char *path = bundle_file(q->bundle, "tokenizer.model");
     if (path == NULL)
         return err_set(e, ERR_CONFLICT, "%s: the bundle has no tokenizer", q->o.model);
+    if (strcmp(q->part_name, "base") == 0 && bundle_file(q->bundle, "pretrain.run.json") != NULL)
+        run_note(q->run, "warning: %s: its base was pretrained to fill gaps in texts, not to write queries; `semindex train queries` teaches it that", q->o.model);
     char *json = model_file_settings(q->bundle, q->part_name, e);
     if (json == NULL)
         return -1;

@@ -73,6 +73,7 @@ def writes_texts(suite, binary, folder):
     status, _, text = run(binary, "queries", "--model", bundle + "cuda", "--data", folder, "--out", os.path.join(folder, "q.jsonl"), "--first", "3",
                           "--per-document", "2", "--max-tokens", "6", "--device", "cuda")
     suite.check("the device writes queries", status == 0 and "written for 3 documents" in text, text[-300:])
+    suite.check("a base that was only pretrained is warned of", "its base was pretrained to fill gaps" in text, text[-300:])
 
 
 class Watch(threading.Thread):
