@@ -397,6 +397,7 @@ static int loop(struct queries *q, struct err *e)
     const struct generate_options options = {.samples = q->o.per_document, .steps = q->o.max_tokens, .top_k = q->o.top_k, .never = q->never,
                                              .never_count = q->never_count, .temperature = q->o.temperature, .seed = q->o.seed, .run = q->run};
     q->saved_at = clock_s();
+    run_report(q->run, "queries", q->state.documents, q->o.limit, "documents", NAN); /* rates count from here */
     while (q->state.documents < q->o.limit) {
         if (write_batch(q, &options, e) != 0)
             return -1;
