@@ -68,7 +68,7 @@ void engine_quantise_batch(struct engine *g, struct encode_item *items, int32_t 
             memcpy(items[i].vector, x->hidden + (int64_t)i * d, (size_t)d * sizeof(float));
         else
             memcpy(x->hidden + (int64_t)i * d, items[i].vector, (size_t)d * sizeof(float));
-    quantiser_encode(x->quantiser, x->hidden, n, x->found);
+    quantiser_encode(x->quantiser, x->hidden, n, x->found, NULL);
     for (int32_t i = 0; i < n; i++)
         if (!items[i].forced)
             memcpy(items[i].codes, x->found + (int64_t)i * learned, (size_t)learned * sizeof *x->found);

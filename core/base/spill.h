@@ -2,7 +2,7 @@
  *
  * The file is made in the folder that is named, loses its name at once (nothing is left behind, however the run ends; nobody else can cut it short
  * under us) and its blocks are reserved before it is mapped, so a full disk is an error here and never a signal later. The kernel writes pages back
- * and takes them when memory is short; what stays in memory is what is being used. */
+ * and takes them when memory is short; what stays in memory is what is being used. An array that a later run is to find again has a name. */
 #ifndef SEMINDEX_SPILL_H
 #define SEMINDEX_SPILL_H
 
@@ -20,6 +20,9 @@ struct spill {
 int spill_alloc(struct spill *s, size_t bytes, const char *folder, struct err *e);
 /* The same with another bound, for tests. */
 int spill_alloc_beyond(struct spill *s, size_t bytes, size_t memory, const char *folder, struct err *e);
-void spill_free(struct spill *s); /* {0} is fine */
+/* The file at `path`, made or brought to this size; what it held stays, what is new is 0. */
+int spill_named(struct spill *s, size_t bytes, const char *path, struct err *e);
+int spill_sync(const struct spill *s, struct err *e); /* what was written to a mapped array is on disk */
+void spill_free(struct spill *s);                     /* {0} is fine; a named file stays */
 
 #endif

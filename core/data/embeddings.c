@@ -29,10 +29,19 @@ void embeddings_free(struct embeddings *m)
     *m = (struct embeddings){0};
 }
 
-int embeddings_alloc(struct embeddings *out, int32_t count, int32_t width, const char *folder, struct err *e)
+static int embeddings_alloc(struct embeddings *out, int32_t count, int32_t width, const char *folder, struct err *e)
 {
     *out = (struct embeddings){.count = count, .width = width};
     if (spill_alloc(&out->memory, (size_t)count * (size_t)width * sizeof(float), folder, e) < 0)
+        return -1;
+    out->values = out->memory.data;
+    return 0;
+}
+
+int embeddings_named(struct embeddings *out, int32_t count, int32_t width, const char *path, struct err *e)
+{
+    *out = (struct embeddings){.count = count, .width = width};
+    if (spill_named(&out->memory, (size_t)count * (size_t)width * sizeof(float), path, e) < 0)
         return -1;
     out->values = out->memory.data;
     return 0;

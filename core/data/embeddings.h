@@ -30,8 +30,8 @@ struct embeddings_order {
 /* The whole file in its own order, read a buffer at a time. folder: where values go that are more than memory should hold (spill.h). -1 leaves *out
  * freed. */
 int embeddings_read(struct embeddings *out, const char *path, const char *folder, struct err *e);
-/* Room for count rows. */
-int embeddings_alloc(struct embeddings *out, int32_t count, int32_t width, const char *folder, struct err *e);
+/* Room for count rows that lie in the file at `path`, which keeps them (spill_named). */
+int embeddings_named(struct embeddings *out, int32_t count, int32_t width, const char *path, struct err *e);
 /* Brings rows into the order of the documents: by the ids in ids_path, or (NULL) as they stand: then there are as many rows as the corpus has
  * documents, of which the first o->used are kept. Every used document needs a row; rows of other ids are left out. */
 int embeddings_order(struct embeddings *m, const struct embeddings_order *o, struct err *e);

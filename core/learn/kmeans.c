@@ -107,7 +107,7 @@ static int32_t round_size(int32_t centroids, int32_t k)
 {
     int32_t wanted = k - centroids, least = centroids < wanted ? centroids : wanted, n = least / KMEANS_ROUND;
     n = n < KMEANS_ROUND_MOST ? n : KMEANS_ROUND_MOST;
-    return centroids < KMEANS_EXACT || n < 1 ? 1 : n;
+    return k <= KMEANS_EXACT || n < 1 ? 1 : n;
 }
 
 /* Draws centroids c .. c + n - 1. A point that was drawn twice in a round is drawn again a few times, then taken: a second copy of a centroid

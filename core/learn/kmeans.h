@@ -1,9 +1,9 @@
 /* kmeans.h: k-means over host vectors, for codebooks and for baselines.
  *
  * Seeding as k-means++ (Arthur and Vassilvitskii 2007: a point is drawn in proportion to its squared distance to the nearest centroid), Lloyd
- * iterations on the backend, several restarts, the run with the lowest inertia kept. Up to KMEANS_EXACT centroids are drawn one by one; behind
- * them a round draws as many as 1 / KMEANS_ROUND of those there are, or of those still wanted, by the distances at its beginning (the idea of
- * k-means||, Bahmani et al. 2012): some 900 passes over the points for k = 51,200 instead of k. A cluster that loses all its points takes the point
+ * iterations on the backend, several restarts, the run with the lowest inertia kept. Up to k = KMEANS_EXACT centroids are drawn one by one; more
+ * come in rounds: as many as 1 / KMEANS_ROUND of those there are, or of those still wanted, by the distances at the round's beginning (the idea of
+ * k-means||, Bahmani et al. 2012): some 500 passes over the points for k = 51,200 instead of k. A cluster that loses all its points takes the point
  * farthest from its centroid. Deterministic by seed.
  *
  * Points are read in blocks of at most KMEANS_BLOCK bytes, so x may be a mapped file larger than memory; besides a block the run keeps a few

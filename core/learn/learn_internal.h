@@ -100,6 +100,11 @@ void learn_close(struct learn *s);
 int learn_quantiser_run(struct learn *s, struct err *e);
 char *learn_quantiser_settings(const struct learn *s); /* "name=value" lines of what decides the codes; caller frees */
 
+/* ---- learn_embed.c ---- */
+struct embeddings;
+/* A row a document, by the base's T5, in a file of the work folder that a run which was stopped goes on filling. */
+int learn_embed_texts(struct learn *s, const struct bundle *base, struct embeddings *m, struct err *e);
+
 /* ---- learn_output.c ---- */
 int learn_write_bundle(struct learn *s, struct err *e);
 

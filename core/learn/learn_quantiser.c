@@ -4,14 +4,11 @@
  * indexed again keeps its ID. Clusters and MLP are computed on the processor, in f32; a T5 that embeds texts runs on the chosen device. */
 #include "learn_quantiser.h"
 #include "../data/embeddings.h"
-#include "../model/text_embedding.h"
 #include "learn_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { EMBED_ROWS = 64 };
 
 /* ---- embeddings ---- */
 
@@ -23,35 +20,6 @@ static int own_embeddings(struct learn *s, struct embeddings *m, struct err *e)
         return -1;
     run_note(s->run, "embeddings: %s, %d rows of width %d", s->o.embeddings, m->count, m->width);
     return 0;
-}
-
-static int embed_corpus(struct learn *s, struct embeddings *m, struct err *e)
-{
-    int32_t offsets[EMBED_ROWS + 1];
-    for (int32_t from = 0; from < s->n; from += EMBED_ROWS) {
-        int32_t n = s->n - from < EMBED_ROWS ? s->n - from : EMBED_ROWS;
-        if (run_stopping(s->run))
-            return err_set(e, ERR_INTERRUPTED, "stopped while texts were embedded; the same command begins again");
-        for (int32_t i = 0; i <= n; i++)
-            offsets[i] = (int32_t)(s->offsets[from + i] - s->offsets[from]);
-        const struct t5_batch rows = {.count = n, .tokens = s->tokens + s->offsets[from], .offsets = offsets};
-        text_embedding_run(s->texts, &rows, m->values + (int64_t)from * m->width);
-        run_report(s->run, "embedding texts", from + n, s->n, "documents", NAN);
-    }
-    return 0;
-}
-
-static int text_embeddings(struct learn *s, const struct bundle *base, struct embeddings *m, struct err *e)
-{
-    if (!base)
-        return err_set(e, ERR_USAGE, "this indexer reads text embeddings: --embeddings FILE brings your own, --base BUNDLE names a T5 that makes them");
-    s->texts = text_embedding_open(base, s->be, EMBED_ROWS * s->o.max_tokens, EMBED_ROWS, e);
-    if (!s->texts)
-        return -1;
-    if (text_embedding_vocab(s->texts) < tokenizer_size(s->tokenizer))
-        return err_set(e, ERR_DATA, "%s: the model has %d vocabulary rows, the tokenizer %s has %d pieces", s->o.base, text_embedding_vocab(s->texts),
-                       s->tokenizer_path, tokenizer_size(s->tokenizer));
-    return embeddings_alloc(m, s->n, text_embedding_width(s->texts), s->work, e) < 0 ? -1 : embed_corpus(s, m, e);
 }
 
 /* ---- codes ---- */
@@ -77,8 +45,7 @@ static int assign_codes(struct learn *s, const struct quantiser_input *in, struc
     for (int32_t from = 0; from < s->n; from += QUANTISER_BATCH) {
         int32_t n = s->n - from < QUANTISER_BATCH ? s->n - from : QUANTISER_BATCH;
         const float *x = in->x + (int64_t)from * in->width;
-        quantiser_encode(s->quantiser, x, n, (uint32_t *)(s->codes + (int64_t)from * s->o.positions));
-        quantiser_errors(s->quantiser, x, n, (const uint32_t *)(s->codes + (int64_t)from * s->o.positions), left);
+        quantiser_encode(s->quantiser, x, n, (uint32_t *)(s->codes + (int64_t)from * s->o.positions), left);
         run_report(s->run, "assigning codes", from + n, s->n, "documents", NAN);
     }
     for (int32_t p = 1; p <= s->o.positions; p++)
@@ -143,7 +110,7 @@ static int run_with_base(struct learn *s, const struct bundle *base, struct err 
     if (rc == 0 && s->o.indexer == INDEXER_HIERARCHICAL && s->branching_open)
         s->o.codes = branching(s);
     if (rc == 0)
-        rc = s->o.embeddings ? own_embeddings(s, &m, e) : text_embeddings(s, base, &m, e);
+        rc = s->o.embeddings ? own_embeddings(s, &m, e) : learn_embed_texts(s, base, &m, e);
     if (rc == 0)
         rc = make_quantiser(s, &m, e);
     embeddings_free(&m);

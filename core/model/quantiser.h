@@ -37,9 +37,8 @@ void quantiser_free(struct quantiser *q);                                       
 
 /* Puts codebooks into the backend's memory; before quantiser_encode. */
 int quantiser_open(struct quantiser *q, const struct backend *be, struct err *e);
-/* codes [n, L] of x [n, width], both host; n <= QUANTISER_BATCH; one thread at a time, the backend's. */
-void quantiser_encode(struct quantiser *q, const float *x, int32_t n, uint32_t *codes);
-/* Adds, over n rows, the squared norm of what the codes leave: sum[0] before any code (of what the codebooks see), sum[p] after p codes. */
-void quantiser_errors(const struct quantiser *q, const float *x, int32_t n, const uint32_t *codes, double *sum);
+/* codes [n, L] of x [n, width], both host; n <= QUANTISER_BATCH; one thread at a time, the backend's. left (may be NULL) gets added, over the rows,
+ * the squared norm of what the codes leave: [0] before any code (of what the codebooks see), [p] after p codes. */
+void quantiser_encode(struct quantiser *q, const float *x, int32_t n, uint32_t *codes, double *left);
 
 #endif

@@ -1,4 +1,5 @@
-/* bench_scale.c: the parts whose cost hangs on K, at K = 5,120 and 51,200: k-means from a file of a million vectors, the joint stage, trie and beam.
+/* bench_scale.c: the parts whose cost hangs on K, at K = 5,120 and 51,200: k-means from a file of a million vectors, codes of as many documents, the joint stage,
+ * trie and beam.
  *
  *   bench_scale FOLDER [ROWS [WIDTH [THREADS [cpu]]]]     1,000,000 x 768, all processors; FOLDER holds the file of vectors, made when absent
  *                                                         cpu: times are processor time of this process, for one thread on a busy machine
@@ -13,6 +14,8 @@
 #include "../../core/data/embeddings.h"
 #include "../../core/learn/kmeans.h"
 #include "../../core/learn/lmindexer.h"
+#include "../../core/data/metrics.h"
+#include "../../core/model/quantiser.h"
 #include "../../core/retrieve/beam.h"
 #include "product.h"
 #include "random_ids.h"
@@ -224,12 +227,93 @@ static void grow(struct bench *b, int32_t k, const int32_t *sizes, int count)
     fflush(stdout);
 }
 
+/* ---- codes of documents ---- */
+
+/* Three positions; codebooks are rows of the file, so that every search meets real neighbours; the MLP of an rq-VAE has random weights. */
+static struct quantiser *some_quantiser(const struct bench *b, enum quantiser_kind kind, int32_t k)
+{
+    static const int32_t widths[] = {0, 512, 256, 128, 32};
+    struct quantiser *q = xcalloc(1, sizeof *q);
+    *q = (struct quantiser){.kind = kind, .width = b->width, .positions = 3, .codes = k, .own = true, .scale = 1};
+    int32_t d = b->width;
+    if (kind == QUANTISER_RQVAE) {
+        q->layers = 4;
+        for (int32_t i = 0; i < 5; i++)
+            q->layer_width[i] = i ? widths[i] : b->width;
+        d = widths[4];
+        q->mean = xcalloc((size_t)b->width, sizeof *q->mean);
+    }
+    for (int32_t i = 0; i < q->layers; i++) {
+        int64_t cells = (int64_t)q->layer_width[i] * q->layer_width[i + 1];
+        q->weight[i] = xmalloc((size_t)cells * sizeof(float));
+        q->bias[i] = xcalloc((size_t)q->layer_width[i + 1], sizeof(float));
+        for (int64_t j = 0; j < cells; j++)
+            q->weight[i][j] = (mix_uniform(SEED + (uint64_t)i, (uint64_t)j) - 0.5f) * 0.2f;
+    }
+    for (int32_t s = 0; s < q->positions; s++) {
+        q->codebook[s] = xmalloc((size_t)k * (size_t)d * sizeof(float));
+        for (int64_t c = 0; c < k; c++)
+            memcpy(q->codebook[s] + c * d, b->x.values + (2 * c + s) % b->rows * b->width, (size_t)d * sizeof(float));
+    }
+    return q;
+}
+
+static void assign(struct bench *b, enum quantiser_kind kind, int32_t k, int32_t rows)
+{
+    uint32_t codes[QUANTISER_BATCH * 3];
+    struct quantiser *q = some_quantiser(b, kind, k);
+    require(b, quantiser_open(q, b->be, &b->e) == 0);
+    double start = now_s(), mlp = 0;
+    for (int32_t from = 0; from < rows; from += QUANTISER_BATCH) {
+        int32_t n = rows - from < QUANTISER_BATCH ? rows - from : QUANTISER_BATCH;
+        quantiser_encode(q, b->x.values + (int64_t)from * b->width, n, codes, NULL);
+    }
+    double took = (now_s() - start) * b->rows / rows;
+    for (int32_t i = 0; i < q->layers; i++)
+        mlp += 2.0 * q->layer_width[i] * q->layer_width[i + 1];
+    double d = q->layers ? q->layer_width[q->layers] : b->width;
+    char *what = xprintf("%s, K %d, L 3: codes of %d documents", quantiser_name(kind), k, b->rows), *rest = xprintf("(stretched from %d)", rows);
+    line(what, took, (mlp + 3 * 2.0 * k * d) * b->rows / b->flops, rest);
+    memory_line(what, 2 * 3 * 4.0 * k * d / 1048576);
+    free(what);
+    free(rest);
+    quantiser_free(q);
+}
+
+static void bench_codes(struct bench *b)
+{
+    assign(b, QUANTISER_RESIDUAL, 5120, 8192);
+    assign(b, QUANTISER_RESIDUAL, 51200, 1024);
+    assign(b, QUANTISER_RQVAE, 5120, 16384);
+    assign(b, QUANTISER_RQVAE, 51200, 8192);
+}
+
+/* Agreement of 51,200 codes with 5,000 categories: sorting both labelings and their pairs. */
+static void bench_ami(struct bench *b)
+{
+    int32_t *code = xmalloc((size_t)b->rows * sizeof *code), *category = xmalloc((size_t)b->rows * sizeof *category);
+    for (int half = 2; half >= 1; half--) {
+        int32_t n = b->rows / half;
+        for (int32_t i = 0; i < n; i++) {
+            double u = (double)mix_uniform(SEED, (uint64_t)i);
+            code[i] = (int32_t)(mix64(SEED, (uint64_t)i) % 51200);
+            category[i] = (int32_t)(5000 * u * u);
+        }
+        double start = now_s(), ami = metrics_ami(code, category, n);
+        char *what = xprintf("AMI of 51,200 codes and 5,000 categories, %d documents", n), *rest = xprintf("AMI %.4f of random codes", ami);
+        line(what, now_s() - start, 4.0 * log2(n) * 4 * n / b->bytes, rest);
+        free(what);
+        free(rest);
+    }
+    free(code);
+    free(category);
+}
+
 static void bench_kmeans(struct bench *b)
 {
     static const int32_t small[] = {25000, 50000, 100000}, large[] = {60000, 120000};
     grow(b, 5120, small, 3);
     grow(b, 51200, large, 2);
-    embeddings_free(&b->x);
 }
 
 /* ---- the joint stage ---- */
@@ -409,13 +493,16 @@ int main(int argc, char **argv)
     }
     b.flops = 1e9 * product_gflops(b.be, now_s);
     b.bytes = copy_speed(threads);
-    printf("%s%s\nlarge product %.0f GFLOP/s, copy %.1f GB/s; %d rows of width %d, seed %d\n", b.be->device, clock_used == CLOCK_MONOTONIC ? "" : ", seconds of the processor", b.flops / 1e9, b.bytes / 1e9, b.rows, b.width,
-           SEED);
+    printf("%s%s\nlarge product %.0f GFLOP/s, copy %.1f GB/s; %d rows of width %d, seed %d\n", b.be->device,
+           clock_used == CLOCK_MONOTONIC ? "" : ", seconds of the processor", b.flops / 1e9, b.bytes / 1e9, b.rows, b.width, SEED);
     bench_joint(&b);
     bench_beam(&b, 2, 5120);
     bench_beam(&b, 2, 51200);
     bench_beam(&b, 3, 51200);
+    bench_ami(&b);
     read_vectors(&b);
+    bench_codes(&b);
     bench_kmeans(&b);
+    embeddings_free(&b.x);
     return 0;
 }

@@ -18,7 +18,6 @@
 #include <zlib.h>
 
 #include "../../core/base/file.h"
-#include "../../core/base/spill.h"
 #include "../../core/base/hash.h"
 #include "../../core/base/run.h"
 #include "../../core/base/spill.h"
@@ -538,10 +537,37 @@ static void test_spill(void **state)
     assert_non_null(strstr(e.message, "1152921504606846976 bytes"));
 }
 
+/* A named array is there again, cut or longer. */
+static void test_spill_named(void **state)
+{
+    (void)state;
+    struct spill s;
+    struct err e = {0};
+    char path[128];
+    snprintf(path, sizeof path, "%s/array", folder);
+    for (size_t size = 9000; size >= 3000; size -= 3000) {
+        assert_int_equal(spill_named(&s, size, path, &e), 0);
+        const char *bytes = s.data;
+        assert_int_equal(bytes[0], size == 9000 ? 0 : 5);
+        assert_int_equal(bytes[size - 1], size == 9000 ? 0 : 5);
+        memset(s.data, 5, size);
+        assert_int_equal(spill_sync(&s, &e), 0);
+        spill_free(&s);
+    }
+    assert_int_equal(spill_named(&s, 5000, path, &e), 0);
+    assert_int_equal(((char *)s.data)[2999], 5);
+    assert_int_equal(((char *)s.data)[3000], 0);
+    spill_free(&s);
+    assert_int_equal(spill_named(&s, 5000, "/nowhere/array", &e), -1);
+    assert_non_null(strstr(e.message, "/nowhere/array"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_spill), cmocka_unit_test(test_err),
+        cmocka_unit_test(test_spill),
+        cmocka_unit_test_setup_teardown(test_spill_named, enter, leave),
+        cmocka_unit_test(test_err),
         cmocka_unit_test(test_err_is_cut_between_characters),
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_arena),

@@ -1,11 +1,10 @@
-/* test_learn.c: learning semantic IDs: the objective as it is trained (hash masks, dropout, drawn targets) against finite differences, k-means, ID
+/* test_learn.c: learning semantic IDs: the objective as it is trained (hash masks, dropout, drawn targets) against finite differences, ID
  * statistics, and whole runs: losses fall, codes are used, a run that is stopped at many places ends with the bytes of an unbroken one, bad
  * input and damaged checkpoints are refused. */
 #include "../../core/base/file.h"
 #include "../../core/base/hash.h"
 #include "../../core/data/sample.h"
 #include "../../core/learn/id_statistics.h"
-#include "../../core/learn/kmeans.h"
 #include "../../core/learn/lmindexer.h"
 #include "../../core/model/bundle.h"
 #include "../../core/runs.h"
@@ -280,123 +279,6 @@ static void test_codes_of_strangers(void **state)
     setup_close(&s);
 }
 
-/* ---- k-means and statistics ---- */
-
-static void test_kmeans_finds_clusters(void **state)
-{
-    (void)state;
-    enum { N = 300, D = 5, K = 6 };
-    float x[N * D], centroids[K * D];
-    int32_t assign[N];
-    struct kmeans_result r, again;
-    struct err e;
-    for (int i = 0; i < N; i++)
-        for (int j = 0; j < D; j++)
-            x[i * D + j] = (float)((i % K == j ? 10 : 0) - (i % K == 5 ? 10 : 0)) + mix_uniform(4, (uint64_t)(i * D + j));
-    const struct kmeans_options o = {.n = N, .d = D, .k = K, .restarts = 3, .iterations = 20, .seed = 5};
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = x}, centroids, assign, &r, NULL, &e), 0);
-    assert_int_equal(r.used, K);
-    for (int i = K; i < N; i++)
-        assert_int_equal(assign[i], assign[i % K]);
-    assert_true(r.inertia < N * D / 12.0 * 1.3);
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = x}, centroids, assign, &again, NULL, &e), 0);
-    assert_true(r.inertia == again.inertia);
-}
-
-/* Points read block by block, by a list of rows, and less what codebooks took: the same bits as of a plain copy. */
-static void test_kmeans_reads_points_anyhow(void **state)
-{
-    (void)state;
-    enum { N = 200, D = 7, K = 9 };
-    float x[N * D], plain[N * D], book[3 * D], a[K * D], b[K * D];
-    float *const books[] = {book, book};
-    int32_t row[N], code[N], assign_a[N], assign_b[N];
-    int32_t *const codes[] = {code, code};
-    struct kmeans_result r, s;
-    struct err e;
-    for (int i = 0; i < N * D; i++)
-        x[i] = mix_uniform(7, (uint64_t)i);
-    for (int i = 0; i < 3 * D; i++)
-        book[i] = mix_uniform(8, (uint64_t)i);
-    for (int i = 0; i < N; i++) {
-        row[i] = (i * 37 + 5) % N;
-        code[i] = i % 3;
-        for (int j = 0; j < D; j++)
-            plain[i * D + j] = x[row[i] * D + j] - book[code[i] * D + j] - book[code[i] * D + j];
-    }
-    const struct kmeans_options o = {.n = N, .d = D, .k = K, .restarts = 2, .iterations = 15, .seed = 3};
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = plain}, a, assign_a, &r, NULL, &e), 0);
-    for (int block = 0; block < 60; block += 7) {
-        const struct kmeans_points p = {.x = x, .row = row, .levels = 2, .codebook = books, .code = codes, .block = block};
-        assert_int_equal(kmeans_run(cpu(), &o, &p, b, assign_b, &s, NULL, &e), 0);
-        assert_memory_equal(a, b, sizeof a);
-        assert_memory_equal(assign_a, assign_b, sizeof assign_a);
-        assert_true(r.inertia == s.inertia && r.iterations == s.iterations);
-    }
-}
-
-/* Seeds behind the first KMEANS_EXACT come in rounds; what they miss is little: here 3,000 equal groups of points, of which seeds that are drawn without
- * regard to each other would leave a third (1/e) without a centroid. */
-static void test_kmeans_seeds_in_rounds(void **state)
-{
-    (void)state;
-    enum { GROUPS = 3000, EACH = 4, D = 8, N = GROUPS * EACH };
-    float *x = xmalloc(sizeof(float) * N * D), *centroids = xmalloc(sizeof(float) * GROUPS * D);
-    int32_t *assign = xmalloc(sizeof(int32_t) * N), hit = 0;
-    char *seen = xcalloc(GROUPS, 1);
-    struct kmeans_result r;
-    struct err e;
-    for (int i = 0; i < N; i++)
-        for (int j = 0; j < D; j++)
-            x[i * D + j] = 100 * mix_uniform(11, (uint64_t)(i % GROUPS * D + j)) + 0.01f * mix_uniform(12, (uint64_t)(i * D + j));
-    const struct kmeans_options o = {.n = N, .d = D, .k = GROUPS, .restarts = 1, .iterations = 1, .seed = 2};
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = x}, centroids, assign, &r, NULL, &e), 0);
-    for (int i = 0; i < N; i++) { /* a group with a centroid of its own */
-        double d = 0;
-        for (int j = 0; j < D; j++)
-            d += fabs((double)centroids[assign[i] * D + j] - (double)x[i * D + j]);
-        if (d < 1 && !seen[i % GROUPS])
-            hit += seen[i % GROUPS] = 1;
-    }
-    assert_true(hit > GROUPS * 97 / 100);
-    free(x);
-    free(centroids);
-    free(assign);
-    free(seen);
-}
-
-/* Many equal points and more clusters than places: every empty cluster is filled without a search of its own. */
-static void test_kmeans_coinciding_points(void **state)
-{
-    (void)state;
-    enum { N = 40000, K = 20000 };
-    float *x = xcalloc(N, sizeof *x), *centroids = xmalloc(K * sizeof *centroids);
-    struct kmeans_result r;
-    struct err e;
-    for (int i = 0; i < 5; i++)
-        x[i * 1000] = (float)i;
-    const struct kmeans_options o = {.n = N, .d = 1, .k = K, .restarts = 1, .iterations = 2, .seed = 2};
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = x}, centroids, NULL, &r, NULL, &e), 0);
-    assert_int_equal(r.used, 5);
-    assert_true(r.inertia < 1e-9);
-    free(x);
-    free(centroids);
-}
-
-static void test_kmeans_bad_and_degenerate(void **state)
-{
-    (void)state;
-    float x[8] = {1, 1, 1, 1, 1, 1, 1, 1}, centroids[16];
-    struct kmeans_result r;
-    struct err e = {0};
-    struct kmeans_options o = {.n = 4, .d = 2, .k = 5, .restarts = 1, .iterations = 3};
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = x}, centroids, NULL, &r, NULL, &e), -1);
-    assert_non_null(strstr(e.message, "codes is 5"));
-    o.k = 3; /* all points coincide: one cluster holds them all */
-    assert_int_equal(kmeans_run(cpu(), &o, &(struct kmeans_points){.x = x}, centroids, NULL, &r, NULL, &e), 0);
-    assert_int_equal(r.used, 1);
-}
-
 static void test_statistics(void **state)
 {
     (void)state;
@@ -479,6 +361,8 @@ static int learn(const char *out, struct watcher *w, const struct learn_options 
         o.search = change->search;
         o.adam = change->adam;
         o.weight_recon = change->weight_recon;
+        o.indexer = change->indexer;
+        o.base = change->base;
     }
     int rc = file_exists(tokenizer) ? 0 : tokenizer_run(&t, NULL, e);
     rc = rc == 0 ? learn_run(&o, &run, e) : rc;
@@ -688,6 +572,36 @@ static void test_checkpoint_damaged_or_foreign(void **state)
     free(previous);
 }
 
+/* Texts that a stopped run has embedded are not embedded again, and not believed when they are others. */
+static void test_embedding_goes_on(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char *base = path_join(folder, "whole"), *rows = path_join(folder, "texts-cut.work/texts.embeddings"), byte = 1;
+    const struct learn_options change = {.lr = 3e-3, .indexer = INDEXER_RESIDUAL, .base = base};
+    struct watcher whole = {.stop_at = -1}, again = {.stop_at = -1};
+    assert_int_equal(learn("texts", &whole, &change, &e), 0);
+    for (int cut = 0; cut < 2; cut++) {
+        struct watcher first = {.stop_at = 1};
+        assert_int_equal(learn(cut ? "texts-cut" : "texts-broken", &first, &change, &e), -1);
+        assert_int_equal(e.code, ERR_INTERRUPTED);
+    }
+    assert_int_equal(learn("texts-broken", &again, &change, &e), 0);
+    assert_non_null(strstr(again.notes, "going on behind 64 embedded texts"));
+    assert_true(again.reports == whole.reports - 1);
+    same_bundles("texts", "texts-broken");
+    FILE *f = fopen(rows, "r+");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 1000, SEEK_SET), 0);
+    assert_int_equal(fwrite(&byte, 1, 1, f), 1);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(learn("texts-cut", &again, &change, &e), -1);
+    assert_int_equal(e.code, ERR_DATA);
+    assert_non_null(strstr(e.message, "texts.embeddings: its first 64 rows"));
+    free(base);
+    free(rows);
+}
+
 static void test_bad_options(void **state)
 {
     (void)state;
@@ -708,9 +622,6 @@ int main(void)
         cmocka_unit_test(test_warmup_moves_reconstructor_only),
         cmocka_unit_test(test_passes_add_up_to_the_batch),
         cmocka_unit_test(test_codes_of_strangers),
-        cmocka_unit_test(test_kmeans_finds_clusters),
-        cmocka_unit_test(test_kmeans_reads_points_anyhow), cmocka_unit_test(test_kmeans_seeds_in_rounds),
-        cmocka_unit_test(test_kmeans_coinciding_points), cmocka_unit_test(test_kmeans_bad_and_degenerate),
         cmocka_unit_test(test_statistics),
         cmocka_unit_test(test_run_learns),
         cmocka_unit_test(test_resume_is_exact),
@@ -720,6 +631,7 @@ int main(void)
         cmocka_unit_test(test_search_diverges),
         cmocka_unit_test(test_run_is_kept),
         cmocka_unit_test(test_checkpoint_damaged_or_foreign),
+        cmocka_unit_test(test_embedding_goes_on),
         cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

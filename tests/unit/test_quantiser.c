@@ -58,7 +58,7 @@ static struct quantiser *learned(enum quantiser_kind kind, struct err *e)
 static void all_codes(struct quantiser *q, uint32_t *codes)
 {
     for (int from = 0; from < N; from += 100)
-        quantiser_encode(q, x + from * WIDTH, 100, codes + from * LEVELS);
+        quantiser_encode(q, x + from * WIDTH, 100, codes + from * LEVELS, NULL);
 }
 
 static struct bundle *written(const struct quantiser *q, struct err *e)
@@ -86,7 +86,8 @@ static void test_kinds(void **state)
             for (int k = i + 1; k < N && k < i + 20; k++)
                 if (i % GROUPS != k % GROUPS && codes[i * LEVELS] == codes[k * LEVELS])
                     fail_msg("%s: documents %d and %d of different groups share code %u", quantiser_name(q->kind), i, k, codes[i * LEVELS]);
-        quantiser_errors(q, x, 100, codes, left);
+        quantiser_encode(q, x, 100, again, left);
+        assert_memory_equal(codes, again, sizeof *codes * 100 * LEVELS);
         assert_true(left[1] < left[0] && left[2] < left[1]);
         struct bundle *b = written(q, &e);
         struct quantiser *r = quantiser_read(b, &e);
@@ -95,12 +96,123 @@ static void test_kinds(void **state)
         all_codes(r, again);
         assert_memory_equal(codes, again, sizeof codes);
         for (int i = 0; i < N; i++)
-            quantiser_encode(r, x + i * WIDTH, 1, again + i * LEVELS);
+            quantiser_encode(r, x + i * WIDTH, 1, again + i * LEVELS, NULL);
         assert_memory_equal(codes, again, sizeof codes);
         quantiser_free(r);
         quantiser_free(q);
         bundle_close(b);
     }
+}
+
+static double away(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int j = 0; j < WIDTH; j++)
+        sum += ((double)a[j] - (double)b[j]) * ((double)a[j] - (double)b[j]);
+    return sum;
+}
+
+/* The node below `node` that is nearest to a row, and which child it is; a leaf stays. */
+static int step_down(const struct quantiser *q, int node, const float *row, uint32_t *code)
+{
+    int best = 0;
+    for (int c = 1; c < q->children[node]; c++)
+        if (away(row, q->centroid + (q->first[node] + c) * WIDTH) < away(row, q->centroid + (q->first[node] + best) * WIDTH))
+            best = c;
+    *code = (uint32_t)best;
+    return q->children[node] ? q->first[node] + best : node;
+}
+
+/* Root and its first child have more children than are searched one by one; what is found is the nearest, of rows together as of each alone. */
+static void test_wide_tree(void **state)
+{
+    (void)state;
+    enum { ROOT = 700, SECOND = 600, NODES = 1 + ROOT + SECOND + 5 };
+    struct err e = {0};
+    uint32_t codes[N * LEVELS], again[N * LEVELS];
+    double left[LEVELS + 1] = {0}, want[LEVELS + 1] = {0};
+    struct quantiser *q = xcalloc(1, sizeof *q);
+    *q = (struct quantiser){.kind = QUANTISER_HIERARCHICAL, .width = WIDTH, .positions = LEVELS, .codes = ROOT, .own = true, .scale = 1, .nodes = NODES};
+    q->first = xcalloc(NODES, sizeof *q->first);
+    q->children = xcalloc(NODES, sizeof *q->children);
+    q->centroid = xcalloc(NODES * WIDTH, sizeof *q->centroid);
+    q->first[0] = 1, q->children[0] = ROOT;
+    q->first[1] = 1 + ROOT, q->children[1] = SECOND;
+    q->first[2] = 1 + ROOT + SECOND, q->children[2] = 5;
+    for (int i = WIDTH; i < NODES * WIDTH; i++) /* the first two children of the root lie where many rows are */
+        q->centroid[i] = i < 3 * WIDTH ? x[i] : 5 * mix_uniform(9, (uint64_t)i);
+    assert_int_equal(quantiser_open(q, cpu(), &e), 0);
+    for (int from = 0; from < N; from += 100)
+        quantiser_encode(q, x + from * WIDTH, 100, codes + from * LEVELS, left);
+    int seen[3] = {0};
+    for (int i = 0; i < N; i++) {
+        uint32_t code[LEVELS];
+        int node = 0;
+        for (int s = 0; s < LEVELS; s++) {
+            want[s] += node ? away(x + i * WIDTH, q->centroid + node * WIDTH) : away(x + i * WIDTH, q->centroid);
+            node = step_down(q, node, x + i * WIDTH, &code[s]);
+        }
+        want[LEVELS] += away(x + i * WIDTH, q->centroid + node * WIDTH);
+        assert_memory_equal(code, codes + i * LEVELS, sizeof code);
+        seen[code[0] < 2 ? code[0] : 2]++;
+        quantiser_encode(q, x + i * WIDTH, 1, again + i * LEVELS, NULL);
+    }
+    assert_memory_equal(codes, again, sizeof codes);
+    assert_memory_equal(left, want, sizeof left);
+    assert_true(seen[0] > 10 && seen[1] > 10 && seen[2] > 10);
+    quantiser_free(q);
+}
+
+/* An MLP whose layers are no multiples of a group gives, bit for bit, what sums in the order of the inputs give. */
+static void test_mlp(void **state)
+{
+    (void)state;
+    enum { IN = WIDTH, MIDDLE = 11, OUT = 5, K = 40 };
+    struct err e = {0};
+    uint32_t codes[N], want[N];
+    struct quantiser *q = xcalloc(1, sizeof *q);
+    *q = (struct quantiser){.kind = QUANTISER_RQVAE, .width = IN, .positions = 1, .codes = K, .own = true, .scale = 0.7f, .layers = 2,
+                            .layer_width = {IN, MIDDLE, OUT}};
+    double left[2] = {0}, before = 0;
+    for (int i = 0; i < 2; i++) {
+        int cells = q->layer_width[i] * q->layer_width[i + 1];
+        q->weight[i] = xmalloc((size_t)cells * sizeof(float));
+        q->bias[i] = xmalloc((size_t)q->layer_width[i + 1] * sizeof(float));
+        for (int j = 0; j < cells; j++)
+            q->weight[i][j] = mix_uniform(31, (uint64_t)(i * 1000 + j)) - 0.5f;
+        for (int j = 0; j < q->layer_width[i + 1]; j++)
+            q->bias[i][j] = mix_uniform(32, (uint64_t)(i * 1000 + j)) - 0.5f;
+    }
+    q->codebook[0] = xmalloc(K * OUT * sizeof(float));
+    for (int j = 0; j < K * OUT; j++)
+        q->codebook[0][j] = 2 * mix_uniform(33, (uint64_t)j) - 1;
+    assert_int_equal(quantiser_open(q, cpu(), &e), 0);
+    for (int i = 0; i < N; i++) {
+        float value[2][WIDTH], nearest = 1e30f;
+        for (int j = 0; j < IN; j++)
+            value[0][j] = x[i * IN + j] * 0.7f;
+        for (int l = 0; l < 2; l++)
+            for (int j = 0; j < q->layer_width[l + 1]; j++) {
+                double sum = (double)q->bias[l][j];
+                for (int k = 0; k < q->layer_width[l]; k++)
+                    sum += (double)q->weight[l][j * q->layer_width[l] + k] * (double)value[l % 2][k];
+                value[(l + 1) % 2][j] = l == 0 && sum < 0 ? 0 : (float)sum;
+            }
+        for (int j = 0; j < OUT; j++)
+            before += (double)value[0][j] * (double)value[0][j];
+        for (uint32_t c = 0; c < K; c++) {
+            float d = 0;
+            for (int j = 0; j < OUT; j++)
+                d += (value[0][j] - q->codebook[0][c * OUT + (uint32_t)j]) * (value[0][j] - q->codebook[0][c * OUT + (uint32_t)j]);
+            if (d < nearest)
+                nearest = d, want[i] = c;
+        }
+    }
+    for (int from = 0; from < N; from += 100)
+        quantiser_encode(q, x + from * WIDTH, 100, codes + from, left);
+    assert_memory_equal(codes, want, sizeof codes);
+    assert_true(left[0] == before && left[1] < left[0]);
+    quantiser_free(q);
 }
 
 /* The description with one thing changed, under a manifest that fits it. */
@@ -236,6 +348,6 @@ static void test_engine(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_refused), cmocka_unit_test(test_engine)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_kinds), cmocka_unit_test(test_wide_tree), cmocka_unit_test(test_mlp), cmocka_unit_test(test_refused), cmocka_unit_test(test_engine)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
