@@ -84,10 +84,10 @@ int learn_rates(struct learn *s, struct err *e);
 /* "name=value" lines that bind a checkpoint, of the options as they stand now. Caller frees. */
 char *learn_settings(const struct learn *s);
 
-/* Path of the tokenizer: the one that was named, else the base's, else one trained as `t` says (but for its output) and kept in the work folder.
- * The caller frees; NULL with e. */
-char *learn_tokenizer(const char *given, const struct bundle *base, const char *work, struct tokenizer_options t, const struct run *run,
-                      struct err *e);
+/* Path of the tokenizer: the one that was named, else the base's, else one trained on the corpus c as `t` says (but for its output) and kept in the
+ * work folder, where a run of the same texts and size that goes on finds it. The caller frees; NULL with e. */
+char *learn_tokenizer(const char *given, const struct bundle *base, const char *work, struct tokenizer_options t, const struct corpus *c,
+                      const struct run *run, struct err *e);
 
 /* Fills in defaults, reads and tokenises the corpus, makes the model (random, or from a base bundle) and the work spaces. */
 int learn_open(struct learn *s, struct err *e);

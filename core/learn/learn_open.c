@@ -108,15 +108,50 @@ static int read_documents(struct learn *s, struct err *e)
     return 0;
 }
 
-char *learn_tokenizer(const char *given, const struct bundle *base, const char *work, struct tokenizer_options t, const struct run *run,
-                      struct err *e)
+/* What decides a trained tokenizer. The caller frees. */
+static char *tokenizer_settings(const struct tokenizer_options *t, const struct corpus *c)
+{
+    struct str text = {0};
+    uint64_t texts = 0;
+    for (int32_t i = 0; i < c->count; i++) {
+        str_clear(&text);
+        document_text(&c->documents[i], &text);
+        texts = hash_bytes(text.data, text.size + 1, texts);
+    }
+    for (int32_t i = 0; i < c->train.count; i++)
+        texts = hash_bytes(c->train.query[i].text, strlen(c->train.query[i].text) + 1, texts);
+    str_free(&text);
+    return xprintf("vocab=%d\ntexts=%016llx\n", t->vocab, (unsigned long long)texts);
+}
+
+/* Trains one at t->output, unless an earlier run left one there that was made of the same. The note of what it was made of goes before it
+ * and comes after it, so a kill between never leaves one beside the note of another. */
+static int train_tokenizer(const struct tokenizer_options *t, const struct corpus *c, const struct run *run, struct err *e)
+{
+    char *note = xprintf("%s.settings", t->output), *settings = tokenizer_settings(t, c);
+    char *was = file_exists(t->output) && file_exists(note) ? file_read(note, 1024, NULL, NULL) : NULL;
+    int rc = 0;
+    if (!was || strcmp(was, settings) != 0) {
+        (void)remove(note);
+        rc = tokenizer_run(t, run, e);
+        if (rc == 0)
+            rc = file_write(note, settings, strlen(settings), e);
+    }
+    free(note);
+    free(settings);
+    free(was);
+    return rc;
+}
+
+char *learn_tokenizer(const char *given, const struct bundle *base, const char *work, struct tokenizer_options t, const struct corpus *c,
+                      const struct run *run, struct err *e)
 {
     const char *there = given ? given : base ? bundle_file(base, "tokenizer.model") : NULL;
     if (there)
         return xstrdup(there);
     char *path = path_join(work, "tokenizer.model");
     t.output = path;
-    if (file_exists(path) || tokenizer_run(&t, run, e) == 0)
+    if (train_tokenizer(&t, c, run, e) == 0)
         return path;
     free(path);
     return NULL;
@@ -126,7 +161,7 @@ static int open_tokenizer(struct learn *s, const struct bundle *base, struct err
 {
     const struct tokenizer_options t = {.data = s->o.data, .vocab = s->o.vocab, .threads = s->o.threads, .hold_out = s->o.hold_out,
                                         .hold_out_seed = s->o.hold_out_seed};
-    s->tokenizer_path = learn_tokenizer(s->o.tokenizer, base, s->work, t, s->run, e);
+    s->tokenizer_path = learn_tokenizer(s->o.tokenizer, base, s->work, t, &s->corpus, s->run, e);
     s->tokenizer = s->tokenizer_path ? tokenizer_open(s->tokenizer_path, e) : NULL;
     return s->tokenizer ? 0 : -1;
 }

@@ -10,7 +10,6 @@
 #include "../base/hash.h"
 #include "../model/model_file.h"
 #include "../model/need.h"
-#include "checkpoint.h"
 #include "provenance.h"
 #include "span_corruption.h"
 #include "trainer.h"
@@ -232,7 +231,7 @@ static int open_tokenizer(struct pretrain *p, struct err *e)
                                         .hold_out_seed = p->o.hold_out_seed};
     if (p->base && !bundle_file(p->base, "tokenizer.model"))
         return err_set(e, ERR_CONFLICT, "%s: the bundle has no tokenizer", p->o.base);
-    p->tokenizer_path = learn_tokenizer(p->o.tokenizer, p->base, p->work, t, p->run, e);
+    p->tokenizer_path = learn_tokenizer(p->o.tokenizer, p->base, p->work, t, &p->corpus, p->run, e);
     p->tokenizer = p->tokenizer_path ? tokenizer_open(p->tokenizer_path, e) : NULL;
     if (!p->tokenizer)
         return -1;
@@ -416,7 +415,7 @@ int pretrain_run(const struct pretrain_options *o, const struct run *run, struct
     if (rc == 0)
         rc = write_bundle(&p, e);
     if (rc == 0)
-        checkpoint_remove(p.checkpoint);
+        rc = file_remove_tree(p.work, e);
     pretrain_close(&p);
     return rc;
 }
