@@ -1,7 +1,7 @@
 /* test_pretrain.c: span corruption by its properties, on every length up to some windows and many seeds; and a small pretraining as a whole.
  *
  * The counts are checked against values that follow from the published rule by hand; a corrupted pair is put together again, which no wrong cut,
- * lost token or misplaced sentinel survives; where cuts fall is checked to be even, since a biased draw would still put together. */
+ * lost token or misplaced sentinel survives; that masks are even is checked, too, since a biased draw would still put together. */
 #include "../../core/base/file.h"
 #include "../../core/base/hash.h"
 #include "../../core/learn/span_corruption.h"
@@ -9,8 +9,10 @@
 #include "../../core/runs.h"
 #include "../../kernels/backend.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +76,7 @@ static void test_pairs(void **state)
     (void)state;
     int32_t tokens[MOST], input[MOST + 2], out[MOST];
     uint32_t target[MOST + 2];
-    static const struct span_corruption kinds[] = {{0.15, 3, FIRST}, {0.5, 5, FIRST}, {0.15, 1, FIRST}};
+    static const struct span_corruption kinds[] = {{0.15, 3, FIRST}, {0.5, 5, FIRST}, {0.15, 1, FIRST}, {0.9, 1, FIRST}};
     for (int32_t i = 0; i < MOST; i++)
         tokens[i] = 2 + i;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
@@ -96,34 +98,119 @@ static void test_pairs(void **state)
             }
 }
 
-/* Of 20 tokens and two spans of 3 noise tokens each on average, the first kept part has 1 .. 13 tokens, each size as likely; so has each noise cut. */
-static void test_cuts_are_even(void **state)
+/* Every way to cut 20 tokens, 6 of them noise in two spans: 91 cuts of the rest (both first parts at least 1), times 5 of the noise. Each as likely. */
+static void test_masks_are_even(void **state)
 {
     (void)state;
+    enum { N = 20, REST = 14, DRAWS = 91000 };
     const struct span_corruption s = {.density = 0.3, .mean_span = 3, .first = FIRST};
-    int32_t tokens[20], input[24], spans, count[14] = {0}, noise[6] = {0}, draws = 26000;
-    uint32_t target[24];
-    assert_int_equal(span_noise(&s, 20, &spans), 6);
+    static int32_t count[REST + 1][REST + 1][6];
+    int32_t tokens[N], input[N + 4], spans, cells = 0;
+    uint32_t target[N + 4];
+    assert_int_equal(span_noise(&s, N, &spans), N - REST);
     assert_int_equal(spans, 2);
-    for (int32_t i = 0; i < 20; i++)
+    for (int32_t i = 0; i < N; i++)
         tokens[i] = 2 + i;
-    for (int32_t d = 0; d < draws; d++) {
-        int32_t kept = 0, lost = 0;
-        span_corrupt(&s, tokens, 20, (uint64_t)d, input, target);
-        while (input[kept] != FIRST)
-            kept++;
+    for (int32_t d = 0; d < DRAWS; d++) {
+        int32_t first = 0, second = 0, lost = 0;
+        span_corrupt(&s, tokens, N, (uint64_t)d, input, target);
+        while (input[first] != FIRST)
+            first++;
+        while (input[first + 1 + second] != FIRST - 1)
+            second++;
         while ((int32_t)target[1 + lost] != FIRST - 1)
             lost++;
-        count[kept]++;
-        noise[lost]++;
+        count[first][second][lost]++;
     }
-    double chi = 0, chi_noise = 0;
-    for (int32_t i = 1; i <= 13; i++)
-        chi += (count[i] - draws / 13.0) * (count[i] - draws / 13.0) / (draws / 13.0);
-    for (int32_t i = 1; i <= 5; i++)
-        chi_noise += (noise[i] - draws / 5.0) * (noise[i] - draws / 5.0) / (draws / 5.0);
-    assert_true(chi < 32.9);       /* 12 degrees of freedom: once in a thousand */
-    assert_true(chi_noise < 18.5); /* 4 */
+    double chi = 0, expected = DRAWS / 455.0;
+    for (int32_t i = 1; i <= REST; i++)
+        for (int32_t k = 1; i + k <= REST; k++)
+            for (int32_t l = 1; l <= 5; l++, cells++)
+                chi += (count[i][k][l] - expected) * (count[i][k][l] - expected) / expected;
+    assert_int_equal(cells, 455);
+    assert_true(chi < 552); /* 454 degrees of freedom: once in a thousand */
+}
+
+/* A text so short that it has one span: it moves, and every token but the first is masked now and then. */
+static void test_short_texts_have_many_masks(void **state)
+{
+    (void)state;
+    int32_t tokens[20], input[23], masked[20] = {0}, spans;
+    uint32_t target[23];
+    assert_int_equal(span_noise(&usual, 20, &spans), 3);
+    assert_int_equal(spans, 1);
+    for (int32_t i = 0; i < 20; i++)
+        tokens[i] = i + 2;
+    for (uint64_t seed = 0; seed < 2000; seed++) {
+        span_corrupt(&usual, tokens, 20, seed, input, target);
+        for (int32_t i = 1; i <= 3; i++)
+            masked[target[i] - 2]++;
+    }
+    assert_int_equal(masked[0], 0);
+    for (int32_t i = 1; i < 20; i++)
+        assert_true(masked[i] > 60); /* of 118 where one of 17 masks has the token */
+}
+
+/* ---- tests/fixtures/a/spans, made by tests/reference/spans.py ---- */
+
+static int32_t numbers(const cJSON *o, const char *name, int32_t *out)
+{
+    const cJSON *v;
+    int32_t n = 0;
+    cJSON_ArrayForEach(v, cJSON_GetObjectItem(o, name))
+        out[n++] = v->valueint;
+    return n;
+}
+
+static void check_counts(const cJSON *kind)
+{
+    int32_t noise[MOST], spans[MOST], parts;
+    const struct span_corruption s = {.density = cJSON_GetObjectItem(kind, "density")->valuedouble,
+                                      .mean_span = cJSON_GetObjectItem(kind, "mean_span")->valuedouble};
+    int32_t n = numbers(kind, "noise", noise);
+    assert_int_equal(n, MOST - 1);
+    assert_int_equal(numbers(kind, "spans", spans), n);
+    for (int32_t i = 0; i < n; i++) {
+        assert_int_equal(span_noise(&s, i + 2, &parts), noise[i]);
+        assert_int_equal(parts, spans[i]);
+    }
+}
+
+static void check_pair(const cJSON *c, int32_t first)
+{
+    int32_t tokens[MOST], kept[MOST], lost[MOST], input[MOST], want[MOST];
+    uint32_t target[MOST];
+    const struct span_corruption s = {.first = first};
+    memset(input, -1, sizeof input);
+    memset(target, -1, sizeof target);
+    numbers(c, "tokens", tokens);
+    numbers(c, "kept", kept);
+    span_write(&s, tokens, kept, lost, numbers(c, "lost", lost), input, target);
+    int32_t n = numbers(c, "input", want);
+    assert_memory_equal(input, want, (size_t)n * sizeof *want);
+    assert_int_equal(input[n], -1);
+    n = numbers(c, "target", want);
+    assert_memory_equal(target, want, (size_t)n * sizeof *want);
+    assert_int_equal((int32_t)target[n], -1);
+}
+
+static void test_reference(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char *text = file_read("tests/fixtures/a/spans/expected.json", 1 << 20, NULL, &e);
+    if (text == NULL)
+        fail_msg("%s", e.message);
+    cJSON *o = cJSON_Parse(text);
+    const cJSON *v, *cases = cJSON_GetObjectItem(o, "cases"), *counts = cJSON_GetObjectItem(o, "counts");
+    assert_int_equal(cJSON_GetArraySize(cases), 40);
+    assert_int_equal(cJSON_GetArraySize(counts), 4);
+    cJSON_ArrayForEach(v, counts)
+        check_counts(v);
+    cJSON_ArrayForEach(v, cases)
+        check_pair(v, cJSON_GetObjectItem(o, "first")->valueint);
+    cJSON_Delete(o);
+    free(text);
 }
 
 /* ---- the run ---- */
@@ -154,6 +241,27 @@ static void write_corpus(void)
     assert_int_equal(file_write(path, out.data, out.size, NULL), 0);
     free(path);
     str_free(&out);
+}
+
+/* Words enough for tokenizers of several sizes. */
+static char *write_words(void)
+{
+    struct str out = {0};
+    for (uint64_t i = 0; i < 120; i++) {
+        str_printf(&out, "{\"_id\":\"w%d\",\"text\":\"", (int)i);
+        for (uint64_t k = 0; k < 40; k++) {
+            for (uint64_t x = mix64(mix64(i, k) % 400, 5) % 100000000; x > 0; x /= 20)
+                str_printf(&out, "%c", (int)('a' + x % 20));
+            str_puts(&out, " ");
+        }
+        str_puts(&out, "\"}\n");
+    }
+    char *data = in_folder("words"), *path = path_join(data, "corpus.jsonl");
+    assert_int_equal(file_mkdirs(data, NULL), 0);
+    assert_int_equal(file_write(path, out.data, out.size, NULL), 0);
+    free(path);
+    str_free(&out);
+    return data;
 }
 
 static struct pretrain_options options(const char *out)
@@ -209,6 +317,50 @@ static void test_learns(void **state)
     free(more);
 }
 
+static int32_t rows_of(const char *bundle)
+{
+    struct err e = {0};
+    struct t5_config c;
+    struct bundle *b = bundle_open(bundle, &e);
+    assert_non_null(b);
+    assert_int_equal(model_file_config(b, "base", &c, &e), 0);
+    bundle_close(b);
+    return c.vocab;
+}
+
+/* A tokenizer that an earlier run left in the work folder is not taken by one that wants another. */
+static void test_tokenizer_is_the_one_asked_for(void **state)
+{
+    (void)state;
+    volatile sig_atomic_t stop = 1;
+    const struct run asked = {.stop = &stop}, run = {0};
+    char *out = in_folder("sized"), *work = in_folder("sized.work"), *data = write_words();
+    struct pretrain_options o = options(out);
+    struct err e = {0};
+    o.data = data;
+    o.steps = 3;
+    o.vocab = 256;
+    assert_int_equal(pretrain_run(&o, &asked, &e), -1);
+    if (e.code != ERR_INTERRUPTED)
+        fail_msg("%s", e.message);
+    o.vocab = 300;
+    assert_int_equal(pretrain_run(&o, &run, &e), -1);
+    assert_int_equal(e.code, ERR_CONFLICT);
+    if (strstr(e.message, "tokens") == NULL)
+        fail_msg("%s", e.message);
+    o.vocab = 256;
+    assert_int_equal(pretrain_run(&o, &run, &e), 0);
+    assert_int_equal(rows_of(out), 384); /* 356, padded */
+    assert_false(file_exists(work));
+    o.vocab = 300;
+    o.replace = true;
+    assert_int_equal(pretrain_run(&o, &run, &e), 0);
+    assert_int_equal(rows_of(out), 512); /* 400 */
+    free(data);
+    free(out);
+    free(work);
+}
+
 static void refuse(struct pretrain_options o, const char *what)
 {
     struct err e = {0};
@@ -242,6 +394,36 @@ static void test_refusals(void **state)
     free(out);
 }
 
+/* A T5 without rows for the sentinels, as an indexer's would be. */
+static void test_base_without_sentinels(void **state)
+{
+    (void)state;
+    char message[512], *from = in_folder("base"), *small = in_folder("small"), *out = in_folder("none");
+    struct err e = {0};
+    const struct backend *be = backend_open("cpu", 1, message, sizeof message);
+    struct bundle *b = bundle_open(from, &e), *to = bundle_create(small, false, &e);
+    assert_true(be != NULL && b != NULL && to != NULL);
+    const struct t5_options shape = {.config = {.vocab = 120, .d_model = 8, .d_kv = 4, .d_ff = 8, .heads = 2, .encoder_layers = 1, .decoder_layers = 1,
+                                                .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true}};
+    struct t5 *m = t5_init(be, &shape, &e);
+    size_t size;
+    char *tokenizer = file_read(bundle_file(b, "tokenizer.model"), 0, &size, &e);
+    t5_randomise(m, 1);
+    assert_int_equal(bundle_begin(to, &e) || bundle_put(to, "tokenizer.model", tokenizer, size, &e), 0);
+    if (model_file_write(to, "base", m, NULL, "{}", &e) || bundle_commit(to, &e))
+        fail_msg("%s", e.message);
+    struct pretrain_options o = options(out);
+    o.base = small;
+    refuse(o, "has 120 vocabulary rows");
+    bundle_close(b);
+    bundle_close(to);
+    t5_free(m);
+    free(tokenizer);
+    free(from);
+    free(small);
+    free(out);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -260,7 +442,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_pairs), cmocka_unit_test(test_cuts_are_even),
-                                       cmocka_unit_test(test_learns), cmocka_unit_test(test_refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_pairs), cmocka_unit_test(test_masks_are_even),
+                                       cmocka_unit_test(test_short_texts_have_many_masks), cmocka_unit_test(test_reference),
+                                       cmocka_unit_test(test_learns), cmocka_unit_test(test_tokenizer_is_the_one_asked_for),
+                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_base_without_sentinels)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
