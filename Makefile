@@ -192,8 +192,8 @@ bench: $(BUILD)/tests/test_kernels bench-trie ## kernels, trie, service: achieve
 bench-trie: $(BUILD)/bench/bench_trie ## build 10 million random IDs; compare with a naive twin
 	$(BUILD)/bench/bench_trie
 
-bench-scale: $(BUILD)/bench/bench_scale ## K = 5,120 and 51,200: k-means of ROWS x WIDTH (1000000 x 768) from a file, joint stage, trie, beam; 20 min (THREADS=1 CPU=1: processor time)
-	@mkdir -p $(BUILD)/scale && $(BUILD)/bench/bench_scale $(BUILD)/scale $(or $(ROWS),1000000) $(or $(WIDTH),768) $(or $(THREADS),0) $(if $(CPU),cpu); rc=$$?; rm -f $(BUILD)/scale/vectors-*.npy; exit $$rc
+bench-scale: $(BUILD)/bench/bench_scale ## K = 5,120 and 51,200: k-means and codes of ROWS x WIDTH (1000000 x 768) from a file, joint stage, trie, beam; 20 min (THREADS=1 CPU=1: processor time; PART=joint, ids, codes, kmeans)
+	@mkdir -p $(BUILD)/scale && $(BUILD)/bench/bench_scale $(BUILD)/scale $(or $(ROWS),1000000) $(or $(WIDTH),768) $(or $(THREADS),0) $(if $(CPU),cpu,wall) $(PART); rc=$$?; rm -f $(BUILD)/scale/vectors-*.npy; exit $$rc
 
 bench-peers: $(BUILD)/semindex $(BUILD)/bench/bench_model ## the same weights under CTranslate2, Hugging Face and PyTorch (a venv of 6 GB)
 	tests/bench/peers.sh $(BUILD)

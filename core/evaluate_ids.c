@@ -5,6 +5,7 @@
  * documents with a category take part in it; a corpus without categories prints the statistics of the codes alone. */
 #include "evaluate_internal.h"
 
+#include "base/spill.h"
 #include "learn/id_statistics.h"
 #include "learn/kmeans.h"
 #include "model/model_file.h"
@@ -97,19 +98,22 @@ static void mean_embeddings(const struct evaluate *v, const struct labeled *l, c
 static int cluster(struct evaluate *v, const struct labeled *l, const struct t5 *indexer, int32_t clusters, struct err *e)
 {
     const struct t5_tensor *shared = t5_tensor_find(indexer, "shared.weight");
-    int32_t d = shared->cols, *assign = xcalloc((size_t)l->count, sizeof *assign);
+    int32_t d = shared->cols;
+    struct spill x;
+    if (spill_alloc(&x, (size_t)l->count * (size_t)d * sizeof(float), NULL, e) < 0)
+        return -1;
     size_t cells = (size_t)t5_config_of(indexer)->vocab * (size_t)d;
-    float *table = xcalloc(cells, sizeof *table), *x = xcalloc((size_t)l->count * (size_t)d, sizeof *x);
-    float *centroids = xcalloc((size_t)clusters * (size_t)d, sizeof *centroids);
+    int32_t *assign = xcalloc((size_t)l->count, sizeof *assign);
+    float *table = xcalloc(cells, sizeof *table), *centroids = xcalloc((size_t)clusters * (size_t)d, sizeof *centroids);
     v->be->read(table, t5_master((struct t5 *)(uintptr_t)indexer) + shared->offset, cells * sizeof *table);
-    mean_embeddings(v, l, table, d, x);
+    mean_embeddings(v, l, table, d, x.data);
     struct kmeans_options o = {.n = l->count, .d = d, .k = clusters, .restarts = RESTARTS, .iterations = ITERATIONS, .seed = v->o.seed};
     struct kmeans_result result;
-    int rc = kmeans_run(v->be, &o, &(struct kmeans_points){.x = x}, centroids, assign, &result, v->run, e);
+    int rc = kmeans_run(v->be, &o, &(struct kmeans_points){.x = x.data}, centroids, assign, &result, v->run, e);
     if (rc == 0)
         evaluate_fact_add(&v->facts, metrics_ami(assign, l->label, l->count), "category_ami_kmeans_embeddings");
     free(table);
-    free(x);
+    spill_free(&x);
     free(centroids);
     free(assign);
     return rc;

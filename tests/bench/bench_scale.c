@@ -1,8 +1,8 @@
 /* bench_scale.c: the parts whose cost hangs on K, at K = 5,120 and 51,200: k-means from a file of a million vectors, codes of as many documents, the joint stage,
  * trie and beam.
  *
- *   bench_scale FOLDER [ROWS [WIDTH [THREADS [cpu]]]]     1,000,000 x 768, all processors; FOLDER holds the file of vectors, made when absent
- *                                                         cpu: times are processor time of this process, for one thread on a busy machine
+ *   bench_scale FOLDER [ROWS [WIDTH [THREADS [cpu|wall [PART]]]]]     1,000,000 x 768, all processors; FOLDER holds the file of vectors, made when
+ *       absent; cpu: times are processor time of this process, for one thread on a busy machine; PART: joint, ids, codes or kmeans alone
  *
  * Vectors: a seeded mixture of 20,000 groups, written block by block as .npy and read as learn-ids reads a user's embeddings. Every line has what was
  * achieved, the floor and their ratio. Floors are reckoned from this very run: operations by the speed of a large product, bytes by that of a copy.
@@ -318,7 +318,7 @@ static void bench_kmeans(struct bench *b)
 
 /* ---- the joint stage ---- */
 
-enum { DOCUMENTS = 64, WORDS = 32, VOCAB = 1000 };
+enum { DOCUMENTS = 64, WORDS = 32, JOINT_WORDS = 4, VOCAB = 1000 };
 
 static struct t5_config small_t5(const struct bench *b, int32_t codes)
 {
@@ -329,9 +329,9 @@ static struct t5_config small_t5(const struct bench *b, int32_t codes)
 static void fill_rows(int32_t *tokens, int32_t *offsets, int32_t *prefix, uint64_t *keys, int32_t k)
 {
     for (int32_t i = 0; i < 2 * DOCUMENTS; i++) {
-        for (int32_t t = 0; t < WORDS; t++)
-            tokens[i * WORDS + t] = t == WORDS - 1 ? 1 : (int32_t)(3 + mix64((uint64_t)(i % DOCUMENTS), (uint64_t)t) % (VOCAB - 3));
-        offsets[i + 1] = (i + 1) * WORDS;
+        for (int32_t t = 0; t < JOINT_WORDS; t++)
+            tokens[i * JOINT_WORDS + t] = t == JOINT_WORDS - 1 ? 1 : (int32_t)(3 + mix64((uint64_t)(i % DOCUMENTS), (uint64_t)t) % (VOCAB - 3));
+        offsets[i + 1] = (i + 1) * JOINT_WORDS;
         prefix[i] = (int32_t)(mix64(5, (uint64_t)(i % DOCUMENTS)) % (uint64_t)k);
         keys[i % DOCUMENTS] = (uint64_t)(i % DOCUMENTS);
     }
@@ -340,7 +340,7 @@ static void fill_rows(int32_t *tokens, int32_t *offsets, int32_t *prefix, uint64
 /* Seconds of a step: forward and backward, then AdamW over all parameters. */
 static void time_steps(struct bench *b, struct t5 *m, struct lm_work *w, int32_t k, double *pass, double *adam)
 {
-    static int32_t tokens[2 * DOCUMENTS * WORDS], offsets[2 * DOCUMENTS + 1], prefix[2 * DOCUMENTS], second[DOCUMENTS], negatives[DOCUMENTS],
+    static int32_t tokens[2 * DOCUMENTS * JOINT_WORDS], offsets[2 * DOCUMENTS + 1], prefix[2 * DOCUMENTS], second[DOCUMENTS], negatives[DOCUMENTS],
         negative_offsets[DOCUMENTS + 1];
     static uint64_t keys[DOCUMENTS];
     fill_rows(tokens, offsets, prefix, keys, k);
@@ -350,7 +350,7 @@ static void time_steps(struct bench *b, struct t5 *m, struct lm_work *w, int32_t
         negative_offsets[i + 1] = i + 1;
     }
     *pass = *adam = 1e9;
-    for (int step = 1; step <= 3; step++) {
+    for (int step = 1; step <= 12; step++) {
         struct lm_losses losses;
         const struct lm_batch batch = {.stage = LM_JOINT, .position = 1, .documents = DOCUMENTS, .rows = {2 * DOCUMENTS, tokens, offsets},
                                        .prefix = prefix, .keys = keys, .hint_ratio = 0.3, .second_view = second, .negatives = negatives,
@@ -373,9 +373,10 @@ static double joint_step(struct bench *b, int32_t k)
 {
     struct t5_extra extra[10 + LM_POSITIONS_MAX];
     struct t5_config c = small_t5(b, 2 * k);
+    c.encoder_layers = c.decoder_layers = 1;
     const struct t5_options o = {.config = c, .train = true, .extra = extra, .extra_count = lmindexer_extras(&c, 2, k, extra)};
-    const struct lm_limits l = {.documents = DOCUMENTS, .rows = 2 * DOCUMENTS, .batch = DOCUMENTS, .tokens = 2 * DOCUMENTS * WORDS,
-                                .text_tokens = DOCUMENTS * WORDS, .positions = 2, .codes = k, .train = true};
+    const struct lm_limits l = {.documents = DOCUMENTS, .rows = 2 * DOCUMENTS, .batch = DOCUMENTS, .tokens = 2 * DOCUMENTS * JOINT_WORDS,
+                                .text_tokens = DOCUMENTS * JOINT_WORDS, .positions = 2, .codes = k, .train = true};
     struct t5 *m = t5_init(b->be, &o, &b->e);
     require(b, m != NULL);
     t5_randomise(m, SEED);
@@ -392,7 +393,8 @@ static double joint_step(struct bench *b, int32_t k)
     return pass;
 }
 
-/* What K adds to a pass beside that of K = 512: products of both rows of a document with the codebook, forward and two backward. */
+/* What K adds to a pass beside that of K = 512, of short texts and one layer each, so that little else is in it. Products of the documents with a
+ * codebook: scores and their expectation, four for the gradients of both; scores of the commitment and their gradient. */
 static void bench_joint(struct bench *b)
 {
     static const int32_t sizes[] = {5120, 51200};
@@ -401,7 +403,7 @@ static void bench_joint(struct bench *b)
     for (int i = 0; i < 2; i++) {
         double pass = joint_step(b, sizes[i]), more = sizes[i] - 512;
         char *what = xprintf("joint stage, K %d: forward and backward, above K 512's", sizes[i]), *rest = xprintf("(the whole pass: %.3f s)", pass);
-        line(what, pass - base, 3 * 2.0 * DOCUMENTS * more * b->width / b->flops + 2 * 4.0 * more * b->width / b->bytes, rest);
+        line(what, pass - base, 8 * 2.0 * DOCUMENTS * more * b->width / b->flops, rest);
         free(what);
         free(rest);
     }
@@ -448,7 +450,7 @@ static void time_beam(struct bench *b, struct t5 *m, const struct code_layout *l
     t5_work_free(w);
 }
 
-static void bench_beam(struct bench *b, int32_t levels, int32_t k)
+static void time_ids(struct bench *b, int32_t levels, int32_t k)
 {
     struct shape shape = {.positions = levels + 1};
     struct code_layout layout = {.base = VOCAB, .positions = levels + 1};
@@ -479,6 +481,32 @@ static void bench_beam(struct bench *b, int32_t levels, int32_t k)
     free(ids.codes);
 }
 
+static void bench_ids(struct bench *b)
+{
+    time_ids(b, 2, 5120);
+    time_ids(b, 2, 51200);
+    time_ids(b, 3, 51200);
+    bench_ami(b);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct bench *b);
+    bool reads; /* the vectors */
+} parts[] = {{"joint", bench_joint, false}, {"ids", bench_ids, false}, {"codes", bench_codes, true}, {"kmeans", bench_kmeans, true}};
+
+static void run_parts(struct bench *b, const char *only)
+{
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (only && strcmp(only, parts[i].name) != 0)
+            continue;
+        if (parts[i].reads && !b->x.values)
+            read_vectors(b);
+        parts[i].run(b);
+    }
+    embeddings_free(&b->x);
+}
+
 int main(int argc, char **argv)
 {
     char message[256];
@@ -495,14 +523,6 @@ int main(int argc, char **argv)
     b.bytes = copy_speed(threads);
     printf("%s%s\nlarge product %.0f GFLOP/s, copy %.1f GB/s; %d rows of width %d, seed %d\n", b.be->device,
            clock_used == CLOCK_MONOTONIC ? "" : ", seconds of the processor", b.flops / 1e9, b.bytes / 1e9, b.rows, b.width, SEED);
-    bench_joint(&b);
-    bench_beam(&b, 2, 5120);
-    bench_beam(&b, 2, 51200);
-    bench_beam(&b, 3, 51200);
-    bench_ami(&b);
-    read_vectors(&b);
-    bench_codes(&b);
-    bench_kmeans(&b);
-    embeddings_free(&b.x);
+    run_parts(&b, argc > 6 ? argv[6] : NULL);
     return 0;
 }
