@@ -14,6 +14,7 @@
 #include "../../core/data/embeddings.h"
 #include "../../core/learn/kmeans.h"
 #include "../../core/learn/lmindexer.h"
+#include "../../core/learn/rqvae.h"
 #include "../../core/data/metrics.h"
 #include "../../core/model/quantiser.h"
 #include "../../core/retrieve/beam.h"
@@ -229,6 +230,37 @@ static void grow(struct bench *b, int32_t k, const int32_t *sizes, int count)
 
 /* ---- codes of documents ---- */
 
+/* A training step of an rq-VAE: MLPs and searches as operations; the codebooks' moving averages as bytes, sums read and written, codes written. */
+static void rqvae_steps(struct bench *b, int32_t k)
+{
+    enum { ROWS = 256, LEVELS = 3 };
+    const struct rqvae_shape shape = {.layers = 4, .width = {b->width, 512, 256, 128, 32}, .levels = LEVELS, .codes = k};
+    struct rqvae *r = rqvae_init(b->be, &shape, ROWS, &b->e);
+    require(b, r != NULL);
+    rqvae_randomise(r, SEED);
+    double best = 1e9, weights = 0, d = 32;
+    for (int32_t s = 0; s < LEVELS; s++)
+        for (int64_t i = 0; i < k * 32; i++)
+            rqvae_codebook(r, s)[i] = rqvae_sum(r, s)[i] = 0.01f * (mix_uniform((uint64_t)s, (uint64_t)i) - 0.5f);
+    for (int32_t step = 1; step <= 8; step++) {
+        struct rqvae_losses losses;
+        double start = now_s();
+        rqvae_step(r, b->x.values + (int64_t)step * ROWS * b->width, ROWS, &losses);
+        rqvae_ema(r);
+        rqvae_adam(r, 1e-3f, step);
+        double took = now_s() - start;
+        require(b, isfinite(losses.total));
+        best = took < best ? took : best;
+    }
+    for (int32_t i = 0; i < shape.layers; i++)
+        weights += (double)shape.width[i] * shape.width[i + 1];
+    char *what = xprintf("rq-vae, K %d, L %d: a step of %d rows", k, LEVELS, ROWS);
+    line(what, best, 2 * ROWS * (6 * weights + LEVELS * k * d) / b->flops + 12 * LEVELS * k * d / b->bytes, "");
+    memory_line(what, (2 * 16 * weights + LEVELS * k * 8 * d + 8 * k * d) / 1048576);
+    free(what);
+    rqvae_free(r);
+}
+
 /* Three positions; codebooks are rows of the file, so that every search meets real neighbours; the MLP of an rq-VAE has random weights. */
 static struct quantiser *some_quantiser(const struct bench *b, enum quantiser_kind kind, int32_t k)
 {
@@ -282,6 +314,8 @@ static void assign(struct bench *b, enum quantiser_kind kind, int32_t k, int32_t
 
 static void bench_codes(struct bench *b)
 {
+    rqvae_steps(b, 5120);
+    rqvae_steps(b, 51200);
     assign(b, QUANTISER_RESIDUAL, 5120, 8192);
     assign(b, QUANTISER_RESIDUAL, 51200, 1024);
     assign(b, QUANTISER_RQVAE, 5120, 16384);
