@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -411,6 +412,49 @@ static void test_lock(void **state)
     free(path);
 }
 
+/* Takes and removes the lock again and again; ends the process with 1 if another one held it, too. */
+static void contend(const char *path, const char *held)
+{
+    char *lock = xprintf("%s.lock", path);
+    int both = 0, fd;
+    for (int turn = 0; turn < 400;) {
+        struct err e;
+        if (lock_acquire(path, &fd, &e) != 0) {
+            if (e.code != ERR_UNAVAILABLE)
+                _exit(2);
+            continue;
+        }
+        int mine = open(held, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+        both += mine < 0;
+        if (mine >= 0) {
+            close(mine);
+            unlink(held);
+        }
+        unlink(lock);
+        lock_release(fd);
+        turn++;
+    }
+    _exit(both > 0);
+}
+
+/* A holder may remove the lock's file: still no two processes hold it at once. */
+static void test_lock_that_is_removed(void **state)
+{
+    (void)state;
+    char *path = path_join(folder, "part"), *held = path_join(folder, "held");
+    pid_t child[4];
+    for (int i = 0; i < 4; i++)
+        if ((child[i] = fork()) == 0)
+            contend(path, held);
+    for (int i = 0; i < 4; i++) {
+        int status;
+        assert_int_equal(waitpid(child[i], &status, 0), child[i]);
+        assert_int_equal(status, 0);
+    }
+    free(path);
+    free(held);
+}
+
 static void test_sha256(void **state)
 {
     (void)state;
@@ -581,6 +625,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damaged_gzip, enter, leave),
         cmocka_unit_test_setup_teardown(test_line_bound, enter, leave),
         cmocka_unit_test_setup_teardown(test_lock, enter, leave),
+        cmocka_unit_test_setup_teardown(test_lock_that_is_removed, enter, leave),
         cmocka_unit_test_setup_teardown(test_sha256, enter, leave),
         cmocka_unit_test(test_hash_bytes),
         cmocka_unit_test_setup_teardown(test_string_map, enter, leave),
