@@ -83,16 +83,24 @@ static void fill_defaults(struct pretrain_options *o)
     optimiser_defaults(&o->adam);
 }
 
+/* The longest inputs whose windows have a sentinel for every span. */
+static int32_t most_tokens(const struct span_corruption *task)
+{
+    int32_t n = 2, spans = 0;
+    while (span_noise(task, n + 1, &spans) > 0 && spans <= SENTINELS)
+        n++;
+    return span_input_size(task, n);
+}
+
 static int check_spans(const struct pretrain *p, struct err *e)
 {
-    const struct pretrain_options *o = &p->o;
-    int32_t n = span_window(&p->task, o->max_tokens), spans = 0;
-    if (n == 0)
-        return err_set(e, ERR_USAGE, "max_tokens %d: not even two tokens of text fit; at least 4", o->max_tokens);
+    int32_t given = p->o.max_tokens, n = span_window(&p->task, given), spans = 0;
+    if (n < 3) /* else a text of three is cut into two and one, and one has nothing to mask */
+        return err_set(e, ERR_USAGE, "max_tokens %d: at least 4", given);
     span_noise(&p->task, n, &spans);
     if (spans > SENTINELS)
-        return err_set(e, ERR_USAGE, "max_tokens %d: its windows of %d tokens have %d masked spans, T5 has %d sentinels for them; make it shorter, "
-                       "the spans longer or the noise less", o->max_tokens, n, spans, SENTINELS);
+        return err_set(e, ERR_USAGE, "max_tokens %d: at most %d, where %d spans are masked, one for each of T5's sentinels; longer spans or less noise "
+                       "allow more", given, most_tokens(&p->task), SENTINELS);
     return 0;
 }
 

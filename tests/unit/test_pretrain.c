@@ -376,7 +376,9 @@ static void test_refusals(void **state)
     char *out = in_folder("none");
     struct pretrain_options o = options(out);
     o.max_tokens = 3000;
-    refuse(o, "max_tokens 3000");
+    refuse(o, "max_tokens 3000: at most 1809");
+    o.max_tokens = 3;
+    refuse(o, "at least 4");
     o = options(out);
     o.base = out;
     o.tokenizer = out;
@@ -424,6 +426,21 @@ static void test_base_without_sentinels(void **state)
     free(out);
 }
 
+/* Windows of two and three tokens. */
+static void test_shortest_windows(void **state)
+{
+    (void)state;
+    char *out = in_folder("short");
+    struct pretrain_options o = options(out);
+    const struct run run = {0};
+    struct err e = {0};
+    o.max_tokens = 4;
+    o.steps = 2;
+    if (pretrain_run(&o, &run, &e) != 0)
+        fail_msg("%s", e.message);
+    free(out);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -445,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_pairs), cmocka_unit_test(test_masks_are_even),
                                        cmocka_unit_test(test_short_texts_have_many_masks), cmocka_unit_test(test_reference),
                                        cmocka_unit_test(test_learns), cmocka_unit_test(test_tokenizer_is_the_one_asked_for),
-                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_base_without_sentinels)};
+                                       cmocka_unit_test(test_shortest_windows), cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_base_without_sentinels)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
