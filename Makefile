@@ -69,7 +69,7 @@ NVFLAGS := -std=c++17 -O3 -lineinfo --threads 2 -Werror all-warnings $(ABI) $(if
   -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Werror
 
 .DEFAULT_GOAL := all
-.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-scale bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty study-indexers study-length study-queries eval-cold fuzz soak install clean
+.PHONY: all help deps test test-device device-overlap test-thread build-tests fuzz-targets system parity lint format bench bench-trie bench-scale bench-peers cuda-cost gpu-check demo demo-debian eval-cranfield eval-beauty study-indexers study-length study-pretrain study-queries eval-cold fuzz soak install clean
 .SECONDARY:
 
 all: $(BUILD)/semindex $(MODULE) ## build the program (build/semindex), and its CUDA module where nvcc is found (CUDA=0 never, 1 always)
@@ -229,6 +229,9 @@ study-indexers: $(BUILD)/semindex ## four indexers on DATA=.../data (beauty, cra
 
 study-length: $(BUILD)/semindex ## L = 1, 2, 3 learned positions on DATA=.../cranfield or .../beauty: table and SVG (half an hour; goes on where it was)
 	@python3 tests/bench/study_length.py $(BUILD)/semindex $(DATA)
+
+study-pretrain: $(BUILD)/semindex ## random, pretrained and MiniLM embeddings on DATA=.../data (beauty, cranfield, cisi; an hour; goes on where it was)
+	@python3 tests/bench/study_pretrain.py $(BUILD)/semindex $(DATA)
 
 study-queries: $(BUILD)/semindex ## shares of written, cut and given pairs on DATA=.../data (the sample, cranfield, cisi; goes on where it was)
 	@python3 tests/bench/study_queries.py $(BUILD)/semindex $(DATA)
