@@ -1,7 +1,8 @@
 /* train_search.c: samples of the search task: queries to IDs.
  *
  * An epoch holds pseudo_per_document queries a document, cut ones drawn afresh each time, and as many written ones among them as written_share says
- * (files of `semindex queries` or a person's own; taken in turn, from epoch to epoch), then the given training queries (where the folder
+ * (files of `semindex queries` or a person's own; taken in turn, from epoch to epoch, the first of every document, then the second ones, so that
+ * an epoch has all documents in it however few queries it takes), then the given training queries (where the folder
  * has them and they are wanted), repeated so that they weigh about as much as these. A pair that comes again comes with some words left out.
  * Targets drawn from the BM25 ranking of a cut query instead of its document were tried (half of them, Cranfield and CISI): the model
  * learned slower and found less in the same time. Validation: given queries held out by hash where there are enough, else cut queries of a seed that
@@ -195,6 +196,28 @@ static void read_given(struct task *k)
     }
 }
 
+/* Files are in the order of documents; what an epoch takes of them should not be: the first query of every document comes first, then the second
+ * ones, in the files' order. */
+static void take_turns(struct pairs *p, int32_t rows)
+{
+    int32_t *round = xcalloc((size_t)p->count, sizeof *round), *had = xcalloc((size_t)rows, sizeof *had);
+    int32_t *start = xcalloc((size_t)p->count + 1, sizeof *start);
+    struct given *list = xcalloc((size_t)p->count, sizeof *list);
+    for (int32_t i = 0; i < p->count; i++) {
+        round[i] = had[p->list[i].row]++;
+        start[round[i] + 1]++;
+    }
+    for (int32_t r = 0; r < p->count; r++)
+        start[r + 1] += start[r];
+    for (int32_t i = 0; i < p->count; i++)
+        list[start[round[i]]++] = p->list[i];
+    free(p->list);
+    p->list = list;
+    free(round);
+    free(had);
+    free(start);
+}
+
 static int read_written(struct task *k, struct err *e)
 {
     const struct train *t = k->train;
@@ -212,6 +235,10 @@ static int read_written(struct task *k, struct err *e)
     }
     k->digest = mix64(k->digest, w.digest);
     written_free(&w);
+    if (k->written.count > 0)
+        take_turns(&k->written, t->ids.count);
+    for (int32_t i = 0; i < k->written.count; i++)
+        k->digest = mix64(k->digest, (uint64_t)k->written.list[i].row);
     return k->written.count > 0 ? 0 : err_set(e, ERR_DATA, "%s: no query of words for a document that has an ID", t->o.written);
 }
 

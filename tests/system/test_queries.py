@@ -182,7 +182,19 @@ def learned_words(suite, binary, folder):
     mine, cut = first_hits(binary, data, bundle), first_hits(binary, data, f"{folder}/cut")
     suite.check("search learned them from written queries alone", mine["generative"] >= 0.8 > 0.4 > max(mine["bm25"], mine["random"], cut["generative"]),
                 f"{mine} {cut}")
+    few_at_a_time(suite, binary, folder, data)
     answering(suite, binary, bundle, asked)
+
+
+def few_at_a_time(suite, binary, folder, data):
+    """A file of many queries a document, of which an epoch takes one a document: every epoch has all documents in it."""
+    bundle, written = f"{folder}/cut", f"{folder}/many.jsonl"
+    put(folder, "many.jsonl", [{"_id": f"{kind}-{maker}", "query": f"{other} {maker}" + " please" * (k % 2)}
+                               for kind, other in KINDS.items() for maker in MAKERS for k in range(15)])
+    run(binary, "train", "search", "--data", data, "--model", bundle, *THOROUGH, "--cut-queries", "--epochs", "150", "--batch", "32", "--pseudo", "1",
+        "--queries", written, "--written-share", "1", "--threads", "1", "--quiet")
+    hits = first_hits(binary, data, bundle)
+    suite.check("few queries at a time teach all documents", hits["generative"] >= 0.8, hits)
 
 
 def answering(suite, binary, bundle, asked):
