@@ -247,12 +247,21 @@ static int one_restart(struct kmeans *s, int32_t restart, struct kmeans_result *
 
 /* ---- the run ---- */
 
+/* Points that are read where they lie cost no memory. Those that must be gathered are gathered once where they are few, else anew in every pass,
+ * in blocks that a processor's cache holds. */
+static int32_t host_block(const struct kmeans *s, bool in_place)
+{
+    size_t row = (size_t)s->o->d * sizeof(float), all = (size_t)s->o->n * row;
+    size_t bytes = in_place ? KMEANS_BLOCK : all <= KMEANS_WHOLE ? all : s->be->has_host_memory ? KMEANS_GATHER : KMEANS_BLOCK;
+    return row < bytes ? (int32_t)(bytes / row) : 1;
+}
+
 /* A device keeps all points where they fit into its memory. */
-static void choose_block(struct kmeans *s)
+static void choose_block(struct kmeans *s, bool in_place)
 {
     const struct kmeans_options *o = s->o;
     size_t row = (size_t)o->d * sizeof(float);
-    int32_t most = row < KMEANS_BLOCK ? (int32_t)(KMEANS_BLOCK / row) : 1;
+    int32_t most = host_block(s, in_place);
     s->block = s->points->block > 0 ? s->points->block : s->be->has_host_memory ? most : o->n;
     s->block = s->block < o->n ? s->block : o->n;
     if (s->be->has_host_memory)
@@ -266,9 +275,9 @@ static int kmeans_open(struct kmeans *s, struct err *e)
 {
     const struct kmeans_options *o = s->o;
     s->prepared = -1;
-    choose_block(s);
-    size_t points = (size_t)o->n, width = (size_t)o->d, k = (size_t)o->k, block = (size_t)s->block;
     bool in_place = s->points->row == NULL && s->points->levels == 0;
+    choose_block(s, in_place);
+    size_t points = (size_t)o->n, width = (size_t)o->d, k = (size_t)o->k, block = (size_t)s->block;
     s->dcentroids = s->be->alloc(k * width * sizeof(float));
     s->ddistance = s->be->alloc(block * sizeof(float));
     s->dassign = s->be->alloc(block * sizeof(int32_t));

@@ -6,8 +6,9 @@
  * k-means||, Bahmani et al. 2012): some 500 passes over the points for k = 51,200 instead of k. A cluster that loses all its points takes the point
  * farthest from its centroid. Deterministic by seed.
  *
- * Points are read in blocks of at most KMEANS_BLOCK bytes, so x may be a mapped file larger than memory; besides a block the run keeps a few
- * numbers a point and k x d floats and doubles. Work of a pass: 2 n k d operations; no step is quadratic in n or k. */
+ * Points are read in blocks of at most KMEANS_BLOCK bytes, so x may be a mapped file larger than memory. Those of a list, or less what codebooks took,
+ * are gathered: once up to KMEANS_WHOLE bytes, else in every pass, KMEANS_GATHER bytes at a time. Besides, the run keeps a few numbers a point and
+ * k x d floats and doubles. Work of a pass: 2 n k d operations; no step is quadratic in n or k. */
 #ifndef SEMINDEX_KMEANS_H
 #define SEMINDEX_KMEANS_H
 
@@ -15,7 +16,7 @@
 #include "../base/err.h"
 #include "../base/run.h"
 
-enum { KMEANS_EXACT = 512, KMEANS_ROUND = 32, KMEANS_ROUND_MOST = 4096, KMEANS_BLOCK = 1 << 26 };
+enum { KMEANS_EXACT = 512, KMEANS_ROUND = 32, KMEANS_ROUND_MOST = 4096, KMEANS_WHOLE = 1 << 28, KMEANS_BLOCK = 1 << 26, KMEANS_GATHER = 1 << 23 };
 
 /* What is clustered: rows of x, all in order or those of a list, as they are or what codebooks have left of them. */
 struct kmeans_points {
@@ -24,7 +25,7 @@ struct kmeans_points {
     int32_t levels;             /* codebooks to be taken off, first to last; 0 = none */
     float *const *codebook;     /* [levels] of [codes, d] */
     int32_t *const *code;       /* [levels] of [n] */
-    int32_t block;              /* points at once; 0 = as KMEANS_BLOCK says (tests give few) */
+    int32_t block;              /* points at once; 0 = as the sizes above say (tests give few) */
 };
 
 struct kmeans_options {
