@@ -105,10 +105,9 @@ int pretrain_run(const struct pretrain_options *o, const struct run *run, struct
 
 /* semindex train search|recommend|queries: adds a task model to the bundle. queries: a T5 that writes queries from a document's text. */
 enum train_task { TRAIN_SEARCH, TRAIN_RECOMMEND, TRAIN_QUERIES };
-/* Where the weights come from. By default a model that reads text starts from an indexer that was itself learned from a base, or from the bundle's
- * base (a T5 that embeds the texts for another indexer); else from
- * random weights: an indexer learned from random weights has gone far in its own direction, and a task learns much faster without it. What writes
- * queries starts from the part base where there is one, else from the indexer, else from random weights. */
+/* Where the weights come from. By default a named base; else a model that reads text starts from an indexer that was itself learned from a base, and
+ * what writes queries from the bundle's base or its indexer; else from random weights: an indexer learned from random weights, and a T5 pretrained on
+ * a small corpus, have gone far in their own direction, and a task learns much faster without them. */
 enum train_start { START_DEFAULT, START_RANDOM, START_INDEXER, START_BASE };
 struct train_options {
     enum train_task task;

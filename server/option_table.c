@@ -165,7 +165,7 @@ const struct option_def option_table[OPT_COUNT] = {
                                "Training"},
     [OPT_TEXT_HISTORY] = {"text-history", FLAG, "recommend: histories as texts, not semantic IDs", CMD_TRAIN, "Training"},
     [OPT_START] = {"start", OPTION_CHOICE, "", 0, 0, "random|indexer|base",
-                   "first weights (default: of --base; text: of an indexer from a base, else the bundle's base; queries: the indexer; random)",
+                   "first weights (default: of --base; text: of an indexer from a base; queries: the base, the indexer; else random)",
                    CMD_TRAIN, "Training"},
     [OPT_LABEL_SMOOTHING] = {"label-smoothing", OPTION_REAL, "", 0, 0.9, "P", "share spread over other codes (default 0)", CMD_TRAIN,
                              "Training"},

@@ -143,12 +143,11 @@ static int choose_start(struct train *t, struct err *e)
         model_settings_read(&indexer, json);
         free(json);
     }
+    bool writes = o->task == TRAIN_QUERIES;
     if (o->start == START_DEFAULT)
-        o->start = o->base != NULL                         ? START_BASE
-                   : text && indexer.from_base             ? START_INDEXER
-                   : text && model_file_has(t->base, "base") ? START_BASE
-                   : o->task == TRAIN_QUERIES && indexed   ? START_INDEXER
-                                                           : START_RANDOM;
+        o->start = o->base != NULL || (writes && model_file_has(t->base, "base")) ? START_BASE
+                   : (text && indexer.from_base) || (writes && indexed)           ? START_INDEXER
+                                                                                  : START_RANDOM;
     if (o->start != START_BASE && o->base != NULL)
         return err_set(e, ERR_USAGE, "start %s and base: a base is what is started from; leave one out", train_start_name(o->start));
     if (o->start == START_BASE && !model_file_has(t->base, "base"))

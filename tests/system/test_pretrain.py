@@ -74,7 +74,7 @@ def starting(suite, binary, folder, data):
     suite.check("its encoder embeds texts for another indexer", code == 0, err[-300:])
     code, _, err = run(binary, "train", "queries", *common, "--model", base, "--epochs", "0.2")
     suite.check("a writer starts from it", code == 0 and json.load(open(f"{base}/queries.json"))["settings"]["start"] == "base", err[-300:])
-    code, _, err = run(binary, "train", "search", *common, "--model", f"{folder}/tree", "--epochs", "0.2")
+    code, _, err = run(binary, "train", "search", *common, "--model", f"{folder}/tree", "--start", "base", "--epochs", "0.2")
     suite.check("search starts from the T5 that embeds", code == 0 and json.load(open(f"{folder}/tree/search.json"))["settings"]["start"] == "base", err[-300:])
     code, _, err = run(binary, "train", "search", *common, "--model", f"{folder}/lm", "--base", base, "--epochs", "2")
     suite.check("or from one that is named", code == 0 and json.load(open(f"{folder}/lm/search.json"))["settings"]["start"] == "base", err[-300:])
