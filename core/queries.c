@@ -12,6 +12,7 @@
 #include "runs.h"
 
 #include "base/file.h"
+#include "base/fill.h"
 #include "base/utf8.h"
 #include "data/corpus.h"
 #include "data/written.h"
@@ -60,21 +61,13 @@ struct queries {
 
 /* ---- opening ---- */
 
-static void fill_i32(int32_t *field, int32_t value)
-{
-    if (*field <= 0)
-        *field = value;
-}
-
 static void fill_defaults(struct queries_options *o)
 {
     fill_i32(&o->per_document, 15);
     fill_i32(&o->top_k, 10);
     fill_i32(&o->max_tokens, 64);
-    if (o->temperature <= 0)
-        o->temperature = 1;
-    if (o->checkpoint_s <= 0)
-        o->checkpoint_s = 5;
+    fill_f64(&o->temperature, 1);
+    fill_f64(&o->checkpoint_s, 5);
 }
 
 static int check_options(const struct queries_options *o, struct err *e)

@@ -36,7 +36,7 @@ struct learn_options {
     const char *base;      /* bundle whose part `base` (an imported T5) is the start; NULL = random weights of the shape below */
     const char *tokenizer; /* spiece.model; NULL = the base's, else one is trained on the corpus (vocab below) */
     int32_t vocab;         /* of a trained tokenizer; 0 = 8000, or fewer where the corpus has no more */
-    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* 128, 512, 32, 4, 3, 2 */
+    struct t5_shape shape; /* t5_shape_text */
     bool gated;
     int32_t positions;     /* learned positions L; 2 */
     int32_t codes;         /* K per position; 512, or fewer for a small corpus: at most documents / 4 */
@@ -78,7 +78,7 @@ struct pretrain_options {
     const char *base;      /* bundle whose part `base` goes on learning, with its tokenizer; NULL = random weights of the shape below */
     const char *tokenizer; /* as learn_options; not with base */
     int32_t vocab;
-    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* 128, 512, 32, 4, 3, 2 */
+    struct t5_shape shape; /* t5_shape_text */
     bool gated;
     int32_t max_tokens;    /* of an input, EOS included; 128. Longer documents are cut into windows of about equal length */
     double noise_density;  /* share of the tokens that are masked; 0.15 */
@@ -116,7 +116,7 @@ struct train_options {
     bool text_history;   /* recommend: histories as texts instead of semantic IDs */
     enum train_start start;
     const char *base; /* bundle whose part base is the start, of the same tokenizer; NULL: the bundle's own, where it has one */
-    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers; /* of a random start; for texts the indexer's, else 128, 512, 32, 4, 3, 2; for IDs 64, 256, 16, 4, 2, 2 */
+    struct t5_shape shape; /* of a random start; for texts the indexer's, else t5_shape_text; for IDs 64, 256, 16, 4, 2, 2; d_ff: 4 times a given d_model */
     int32_t max_tokens;  /* input; search 32, ID history 20 items, text history 256, queries 128 */
     int32_t max_history; /* 20 items */
     int32_t batch;       /* samples; 256, queries 32 */

@@ -53,7 +53,7 @@ int tokenizer_run(const struct tokenizer_options *o, const struct run *run, stru
     struct corpus corpus = {0};
     if (corpus_read(&corpus, o->data, run, e) != 0)
         return -1;
-    corpus_hold_out(&corpus, o->hold_out, o->hold_out_seed);
+    corpus_hold_out(&corpus, o->hold_out, o->hold_out_seed, NULL);
     char *texts = xprintf("%s.texts", o->output);
     int32_t vocab = o->vocab > 0 ? o->vocab : VOCAB;
     int rc = write_texts(&corpus, texts, e);

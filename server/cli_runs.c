@@ -103,15 +103,16 @@ static char *given_json(const struct options *o, unsigned command)
     return out.data;
 }
 
+static struct t5_shape shape_of(const struct options *o)
+{
+    return (struct t5_shape){.d_model = small(o, OPT_D_MODEL), .d_ff = small(o, OPT_D_FF), .d_kv = small(o, OPT_D_KV), .heads = small(o, OPT_HEADS),
+                             .encoder_layers = small(o, OPT_ENCODER_LAYERS), .decoder_layers = small(o, OPT_DECODER_LAYERS)};
+}
+
 static void learn_shape(const struct options *o, struct learn_options *l)
 {
     l->vocab = small(o, OPT_VOCAB);
-    l->d_model = small(o, OPT_D_MODEL);
-    l->d_ff = small(o, OPT_D_FF);
-    l->d_kv = small(o, OPT_D_KV);
-    l->heads = small(o, OPT_HEADS);
-    l->encoder_layers = small(o, OPT_ENCODER_LAYERS);
-    l->decoder_layers = small(o, OPT_DECODER_LAYERS);
+    l->shape = shape_of(o);
     l->gated = option_flag(o, OPT_GATED);
     l->positions = small(o, OPT_POSITIONS);
     l->codes = small(o, OPT_K);
@@ -228,12 +229,7 @@ int cli_pretrain(const struct options *o, struct err *e)
                                  .base = option_text(o, OPT_BASE),
                                  .tokenizer = option_text(o, OPT_TOKENIZER),
                                  .vocab = small(o, OPT_VOCAB),
-                                 .d_model = small(o, OPT_D_MODEL),
-                                 .d_ff = small(o, OPT_D_FF),
-                                 .d_kv = small(o, OPT_D_KV),
-                                 .heads = small(o, OPT_HEADS),
-                                 .encoder_layers = small(o, OPT_ENCODER_LAYERS),
-                                 .decoder_layers = small(o, OPT_DECODER_LAYERS),
+                                 .shape = shape_of(o),
                                  .gated = option_flag(o, OPT_GATED),
                                  .max_tokens = small(o, OPT_MAX_TOKENS),
                                  .noise_density = option_real(o, OPT_NOISE_DENSITY),
@@ -272,12 +268,7 @@ static void train_shape(const struct options *o, struct train_options *t)
     const char *start = option_text(o, OPT_START);
     t->start = !start || !*start ? START_DEFAULT : !strcmp(start, "random") ? START_RANDOM : !strcmp(start, "base") ? START_BASE : START_INDEXER;
     t->base = option_text(o, OPT_BASE);
-    t->d_model = small(o, OPT_D_MODEL);
-    t->d_ff = small(o, OPT_D_FF);
-    t->d_kv = small(o, OPT_D_KV);
-    t->heads = small(o, OPT_HEADS);
-    t->encoder_layers = small(o, OPT_ENCODER_LAYERS);
-    t->decoder_layers = small(o, OPT_DECODER_LAYERS);
+    t->shape = shape_of(o);
     t->max_tokens = small(o, OPT_MAX_TOKENS);
     t->max_history = option_given(o, OPT_MAX_HISTORY) ? small(o, OPT_MAX_HISTORY) : 0;
 }

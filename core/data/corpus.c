@@ -202,7 +202,7 @@ bool corpus_is_held_out(const char *id, double share, uint64_t seed)
     return mix_uniform(seed, hash_bytes(id, strlen(id), 0)) < share;
 }
 
-void corpus_hold_out(struct corpus *c, double share, uint64_t seed)
+void corpus_hold_out(struct corpus *c, double share, uint64_t seed, const struct run *run)
 {
     int32_t kept = 0;
     if (share <= 0)
@@ -215,6 +215,7 @@ void corpus_hold_out(struct corpus *c, double share, uint64_t seed)
             c->place[kept++] = i;
         }
     c->count = kept;
+    run_note(run, "corpus: %d of %d documents are held out, seed %llu", c->lines - kept, c->lines, (unsigned long long)seed);
 }
 
 /* ---- the folder ---- */

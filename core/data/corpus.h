@@ -54,9 +54,9 @@ const int32_t *corpus_sequence(const struct corpus *c, int32_t user, int32_t *le
 /* True when a document of this name is left out at that share (0 .. 1): mix_uniform(seed, hash of the name) < share. So who is left out does not
  * depend on order, on other documents, or on the program that asks, and a larger share leaves out all that a smaller one does. */
 bool corpus_is_held_out(const char *id, double share, uint64_t seed);
-/* Takes the documents that are left out, out of c->documents; the others move up. by_id, judgements and sequences keep the old numbers and are of
- * no use afterwards. share 0: nothing happens. */
-void corpus_hold_out(struct corpus *c, double share, uint64_t seed);
+/* Takes the documents that are left out, out of c->documents, and notes it (run may be NULL); the others move up. by_id, judgements and sequences
+ * keep the old numbers and are of no use afterwards. share 0: nothing happens. */
+void corpus_hold_out(struct corpus *c, double share, uint64_t seed, const struct run *run);
 
 /* The label of a document for AMI: its category path ("categories"[0] joined by " > "), or "section"; NULL if it has neither. Caller frees. */
 char *corpus_category(const struct document *d);

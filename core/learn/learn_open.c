@@ -31,12 +31,7 @@ static void fill_defaults(struct learn_options *o)
     bool quantiser = o->indexer != INDEXER_LMINDEXER;
     default_int(&o->leaf, 8);
     default_double(&o->epochs, 200);
-    default_int(&o->d_model, 128);
-    default_int(&o->d_ff, 512);
-    default_int(&o->d_kv, 32);
-    default_int(&o->heads, 4);
-    default_int(&o->encoder_layers, 3);
-    default_int(&o->decoder_layers, 2);
+    t5_shape_fill(&o->shape, &t5_shape_text);
     default_int(&o->positions, quantiser ? 3 : 2);
     default_int(&o->codes, quantiser ? 256 : 512);
     default_int(&o->max_tokens, 128);
@@ -90,10 +85,7 @@ static int read_documents(struct learn *s, struct err *e)
 {
     if (corpus_read(&s->corpus, s->o.data, s->run, e) < 0)
         return -1;
-    int32_t all = s->corpus.count;
-    corpus_hold_out(&s->corpus, s->o.hold_out, s->o.hold_out_seed);
-    if (s->o.hold_out > 0)
-        run_note(s->run, "corpus: %d of %d documents are held out, seed %llu", all - s->corpus.count, all, (unsigned long long)s->o.hold_out_seed);
+    corpus_hold_out(&s->corpus, s->o.hold_out, s->o.hold_out_seed, s->run);
     s->n = s->corpus.count;
     if (s->o.limit > 0 && s->o.limit < s->n)
         s->n = s->o.limit;
@@ -195,9 +187,7 @@ static void tokenise(struct learn *s)
 static int config_of(struct learn *s, const struct bundle *base, struct t5_config *c, struct err *e)
 {
     const struct learn_options *o = &s->o;
-    *c = (struct t5_config){.vocab = tokenizer_size(s->tokenizer), .d_model = o->d_model, .d_kv = o->d_kv, .d_ff = o->d_ff,
-                            .heads = o->heads, .encoder_layers = o->encoder_layers, .decoder_layers = o->decoder_layers, .buckets = 32,
-                            .max_distance = 128, .eps = 1e-6f, .gated = o->gated, .scale_output = true};
+    *c = t5_shape_config(&o->shape, tokenizer_size(s->tokenizer), o->gated);
     if (base) {
         if (model_file_config(base, "base", c, e) < 0)
             return -1;

@@ -7,6 +7,7 @@
 #include "learn_internal.h"
 
 #include "../base/file.h"
+#include "../base/fill.h"
 #include "../base/hash.h"
 #include "../model/model_file.h"
 #include "../model/need.h"
@@ -47,26 +48,9 @@ struct pretrain {
 
 /* ---- options ---- */
 
-static void fill_i32(int32_t *field, int32_t value)
-{
-    if (*field <= 0)
-        *field = value;
-}
-
-static void fill_f64(double *field, double value)
-{
-    if (*field <= 0)
-        *field = value;
-}
-
 static void fill_defaults(struct pretrain_options *o)
 {
-    fill_i32(&o->d_model, 128);
-    fill_i32(&o->d_ff, 512);
-    fill_i32(&o->d_kv, 32);
-    fill_i32(&o->heads, 4);
-    fill_i32(&o->encoder_layers, 3);
-    fill_i32(&o->decoder_layers, 2);
+    t5_shape_fill(&o->shape, &t5_shape_text);
     fill_i32(&o->max_tokens, 128);
     fill_i32(&o->batch, 64);
     fill_i32(&o->validations, 10);
@@ -225,10 +209,7 @@ static int read_corpus(struct pretrain *p, struct err *e)
 {
     if (corpus_read(&p->corpus, p->o.data, p->run, e) < 0)
         return -1;
-    int32_t all = p->corpus.count;
-    corpus_hold_out(&p->corpus, p->o.hold_out, p->o.hold_out_seed);
-    if (p->o.hold_out > 0)
-        run_note(p->run, "corpus: %d of %d documents are held out, seed %llu", all - p->corpus.count, all, (unsigned long long)p->o.hold_out_seed);
+    corpus_hold_out(&p->corpus, p->o.hold_out, p->o.hold_out_seed, p->run);
     p->documents = p->o.limit > 0 && p->o.limit < p->corpus.count ? p->o.limit : p->corpus.count;
     return 0;
 }
@@ -251,9 +232,7 @@ static int config_of(const struct pretrain *p, struct t5_config *c, struct err *
 {
     const struct pretrain_options *o = &p->o;
     int32_t rows = p->task.first + 1;
-    *c = (struct t5_config){.vocab = (rows + PADDED_TO - 1) / PADDED_TO * PADDED_TO, .d_model = o->d_model, .d_kv = o->d_kv, .d_ff = o->d_ff,
-                            .heads = o->heads, .encoder_layers = o->encoder_layers, .decoder_layers = o->decoder_layers, .buckets = 32,
-                            .max_distance = 128, .eps = 1e-6f, .gated = o->gated, .scale_output = true};
+    *c = t5_shape_config(&o->shape, (rows + PADDED_TO - 1) / PADDED_TO * PADDED_TO, o->gated);
     if (p->base && model_file_config(p->base, "base", c, e) < 0)
         return -1;
     if (c->vocab < rows)

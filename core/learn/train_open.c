@@ -7,6 +7,7 @@
 #include "train_internal.h"
 
 #include "../base/file.h"
+#include "../base/fill.h"
 #include "../model/model_file.h"
 #include "../model/model_settings.h"
 #include "../model/quantiser.h"
@@ -18,18 +19,6 @@
 enum { BEAM_WIDTH = 20, VALIDATION_ROWS = 64 };
 
 /* ---- defaults ---- */
-
-static void fill_i32(int32_t *field, int32_t value)
-{
-    if (*field <= 0)
-        *field = value;
-}
-
-static void fill_f64(double *field, double value)
-{
-    if (*field <= 0)
-        *field = value;
-}
 
 static void fill_defaults(struct train_options *o)
 {
@@ -355,7 +344,7 @@ static float *projection(const struct train *t, int32_t from, int32_t to)
 /* The learned codes' rows start as the indexer's, brought to the model's width and to the spread of a random start. */
 static void start_rows(struct train *t, const float *rows, int32_t count, int32_t width)
 {
-    int32_t d = t->o.d_model;
+    int32_t d = t->o.shape.d_model;
     size_t cells = (size_t)count * (size_t)d;
     float *start = xcalloc(cells, sizeof *start), *p = projection(t, width, d);
     for (int32_t i = 0; i < count; i++)
@@ -386,27 +375,16 @@ static void start_from_indexer(struct train *t, struct t5 *indexer, const struct
  * of IDs alone it is small. */
 static struct t5_config random_config(struct train *t, const struct t5 *indexer)
 {
-    static const struct t5_config ids = {.d_model = 64, .d_ff = 256, .d_kv = 16, .heads = 4, .encoder_layers = 2, .decoder_layers = 2,
-                                         .vocab = 2, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
-    static const struct t5_config text = {.d_model = 128, .d_ff = 512, .d_kv = 32, .heads = 4, .encoder_layers = 3, .decoder_layers = 2,
-                                          .buckets = 32, .max_distance = 128, .eps = 1e-6f, .scale_output = true};
-    struct t5_config c = t->tokenizer == NULL ? ids : indexer != NULL ? *t5_config_of(indexer) : text;
-    if (t->tokenizer != NULL && indexer == NULL)
-        c.vocab = tokenizer_size(t->tokenizer);
-    if (t->o.d_model > 0)
-        c.d_ff = 4 * t->o.d_model;
-    fill_i32(&t->o.d_model, c.d_model);
-    fill_i32(&t->o.d_ff, c.d_ff);
-    fill_i32(&t->o.d_kv, c.d_kv);
-    fill_i32(&t->o.heads, c.heads);
-    fill_i32(&t->o.encoder_layers, c.encoder_layers);
-    fill_i32(&t->o.decoder_layers, c.decoder_layers);
-    c.d_model = t->o.d_model;
-    c.d_ff = t->o.d_ff;
-    c.d_kv = t->o.d_kv;
-    c.heads = t->o.heads;
-    c.encoder_layers = t->o.encoder_layers;
-    c.decoder_layers = t->o.decoder_layers;
+    static const struct t5_shape ids = {64, 256, 16, 4, 2, 2};
+    const struct t5_shape *usual = t->tokenizer == NULL ? &ids : &t5_shape_text;
+    struct t5_config c = t5_shape_config(usual, t->tokenizer == NULL ? 2 : tokenizer_size(t->tokenizer), false);
+    if (t->tokenizer != NULL && indexer != NULL)
+        c = *t5_config_of(indexer);
+    struct t5_shape open = t5_shape_of(&c);
+    if (t->o.shape.d_model > 0)
+        open.d_ff = 4 * t->o.shape.d_model;
+    t5_shape_fill(&t->o.shape, &open);
+    t5_shape_put(&c, &t->o.shape);
     c.dropout = (float)t->o.dropout;
     return c;
 }

@@ -8,6 +8,7 @@
  * The optimiser works on the whole blocks: one norm, one AdamW call, then the views are renewed and the gradients zeroed. */
 #include "t5_internal.h"
 
+#include "../base/fill.h"
 #include "../base/mem.h"
 
 #include <math.h>
@@ -36,6 +37,40 @@ static int size_check(const struct t5_config *c, struct err *e)
     if (elements > 1e11)
         return err_set(e, ERR_CONFIG, "model config: %.3g parameters, allowed are 1e11", elements);
     return 0;
+}
+
+const struct t5_shape t5_shape_text = {128, 512, 32, 4, 3, 2};
+
+void t5_shape_fill(struct t5_shape *s, const struct t5_shape *from)
+{
+    fill_i32(&s->d_model, from->d_model);
+    fill_i32(&s->d_ff, from->d_ff);
+    fill_i32(&s->d_kv, from->d_kv);
+    fill_i32(&s->heads, from->heads);
+    fill_i32(&s->encoder_layers, from->encoder_layers);
+    fill_i32(&s->decoder_layers, from->decoder_layers);
+}
+
+struct t5_shape t5_shape_of(const struct t5_config *c)
+{
+    return (struct t5_shape){c->d_model, c->d_ff, c->d_kv, c->heads, c->encoder_layers, c->decoder_layers};
+}
+
+void t5_shape_put(struct t5_config *c, const struct t5_shape *s)
+{
+    c->d_model = s->d_model;
+    c->d_ff = s->d_ff;
+    c->d_kv = s->d_kv;
+    c->heads = s->heads;
+    c->encoder_layers = s->encoder_layers;
+    c->decoder_layers = s->decoder_layers;
+}
+
+struct t5_config t5_shape_config(const struct t5_shape *s, int32_t vocab, bool gated)
+{
+    struct t5_config c = {.vocab = vocab, .buckets = 32, .max_distance = 128, .eps = 1e-6f, .gated = gated, .scale_output = true};
+    t5_shape_put(&c, s);
+    return c;
 }
 
 int t5_config_check(const struct t5_config *c, struct err *e)

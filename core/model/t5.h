@@ -27,6 +27,18 @@ struct t5_config {
     bool scale_output;             /* logits = (h * d_model^-0.5) . head */
 };
 
+/* The sizes that a person gives; 0 = left open. */
+struct t5_shape {
+    int32_t d_model, d_ff, d_kv, heads, encoder_layers, decoder_layers;
+};
+extern const struct t5_shape t5_shape_text; /* 128, 512, 32, 4, 3, 2: a model of texts where nobody says otherwise */
+/* Fills what is open from another shape. */
+void t5_shape_fill(struct t5_shape *s, const struct t5_shape *from);
+struct t5_shape t5_shape_of(const struct t5_config *c);
+void t5_shape_put(struct t5_config *c, const struct t5_shape *s); /* the rest of c stays */
+/* A tied T5 of that shape, with 32 buckets up to distance 128, scaled output, no codes and no dropout. */
+struct t5_config t5_shape_config(const struct t5_shape *s, int32_t vocab, bool gated);
+
 enum t5_kind { T5_MATRIX, T5_NORM, T5_BIAS, T5_EMBEDDING };
 
 struct t5_tensor {

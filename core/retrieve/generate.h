@@ -1,4 +1,4 @@
-/* generate.h: text from a text: a T5 writes samples behind an encoded passage, token by token (pseudo-queries, issue "docT5query").
+/* generate.h: text from a text: a T5 writes samples behind an encoded passage, token by token (pseudo-queries, docT5query).
  *
  * Sampling as Nogueira and Lin (2019) use it: of the top_k most likely tokens one is drawn by softmax(logits / temperature). The draw is a hash of
  * (seed, key of the row, sample, step), and a processor's products give equal rows equal bits, so what is written for a row depends neither

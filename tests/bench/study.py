@@ -28,6 +28,19 @@ def read_arguments(what, **more):
     return p.parse_args()
 
 
+def open_study(a, name):
+    return Study(a.binary, a.folder or "build/%s-%d" % (name, a.seed), a.data.rstrip("/"), a.seed, a.threads)
+
+
+def finish(a, name, text):
+    """Prints what was found and writes it; returns the file."""
+    out = a.out or "tests/bench/results/%s-seed%d.txt" % (name, a.seed)
+    with open(out, "w", encoding="utf-8") as f:
+        f.write(text)
+    print(text + "\nwritten: " + out)
+    return out
+
+
 def head(title, seed, command):
     """The first lines of a result file."""
     return ["%s; seed %d" % (title, seed), "command: " + command, "machine: " + machine(), "date: " + time.strftime("%Y-%m-%d", time.gmtime()),

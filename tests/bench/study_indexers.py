@@ -14,7 +14,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
+from study import cost_of, finish, head, open_study, ranking, read_arguments, table  # noqa: E402
 
 INDEXERS = ("lmindexer", "rq-vae", "hierarchical", "residual")
 # LMIndexer reads the texts: its settings are those of the two evaluation scripts, shortened to a quarter of an hour.
@@ -119,18 +119,13 @@ def report(s):
 
 def main():
     a = read_arguments(__doc__, rows=("", "only rows whose name holds one of these words"), steps=("learn,train,evaluate", "only these"))
-    s = Study(a.binary, a.folder or "build/study-indexers-%d" % a.seed, a.data.rstrip("/"), a.seed, a.threads)
+    s = open_study(a, "study-indexers")
     for name, kind in SETS:
         for indexer in INDEXERS:
             if any(w in name + "-" + indexer for w in a.rows.split(",")):
                 for step in a.steps.split(","):
                     STEPS[step](s, name, kind, indexer)
-    text = report(s)
-    print(text)
-    out = a.out or "tests/bench/results/study-indexers-seed%d.txt" % a.seed
-    with open(out, "w", encoding="utf-8") as f:
-        f.write(text)
-    print("written: " + out)
+    finish(a, "study-indexers", report(s))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
+from study import finish, Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
 
 LENGTHS = (1, 2, 3)
 LEARN = {
@@ -126,14 +126,9 @@ def main():
         run_row(s, task, length)
     steps = [s.load("length-%d" % x, y) for x in LENGTHS for y in ("learn", "train", "ids", "evaluate")]
     said = head("study-length: %s, %s" % (name, task), s.seed, "make study-length DATA=DATA") + [table_of(s), "", "steps:", *map(cost_of, steps)]
-    out = a.out or "tests/bench/results/study-length-%s-seed%d.txt" % (name, a.seed)
-    with open(out, "w", encoding="utf-8") as f:
-        f.write("\n".join(said) + "\n")
-    drawn = os.path.splitext(out)[0] + ".svg"
-    with open(drawn, "w", encoding="utf-8") as f:
+    out = finish(a, "study-length-" + name, "\n".join(said) + "\n")
+    with open(os.path.splitext(out)[0] + ".svg", "w", encoding="utf-8") as f:
         f.write(picture(s, name))
-    print("\n".join(said))
-    print("written: %s and %s" % (out, drawn))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
+from study import cost_of, finish, head, open_study, ranking, read_arguments, table  # noqa: E402
 
 SETS = (("beauty", "items"), ("cranfield", "abstracts"), ("cisi", "abstracts"))
 BASES = ("random", "pretrained", "minilm", "started")
@@ -69,7 +69,7 @@ def report(s):
 
 def main():
     a = read_arguments(__doc__, rows=("", "only rows whose name holds one of these words"), steps=(",".join(STEPS), "only these"))
-    s = Study(a.binary, a.folder or "build/study-pretrain-%d" % a.seed, a.data.rstrip("/"), a.seed, a.threads)
+    s = open_study(a, "study-pretrain")
     for name, kind in SETS:
         for base in BASES:
             if not (kind == "items" and base == "started") and any(w in name + "-" + base for w in a.rows.split(",")):
@@ -77,12 +77,7 @@ def main():
                 for step in STEPS:
                     if step in todo and step in a.steps.split(","):
                         s.step(name + "-" + base, step, *todo[step])
-    text = report(s)
-    print(text)
-    out = a.out or "tests/bench/results/study-pretrain-seed%d.txt" % a.seed
-    with open(out, "w", encoding="utf-8") as f:
-        f.write(text)
-    print("written: " + out)
+    finish(a, "study-pretrain", report(s))
 
 
 if __name__ == "__main__":

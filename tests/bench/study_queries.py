@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from study import Study, cost_of, head, ranking, read_arguments, table  # noqa: E402
+from study import cost_of, finish, head, open_study, ranking, read_arguments, table  # noqa: E402
 
 ROWS = (("cut", "0", False), ("half", "0.5", False), ("written", "1", False), ("given", "0", True), ("given-half", "0.5", True))
 ABSTRACTS = "--indexer residual --positions 2 --k 128".split()
@@ -120,17 +120,12 @@ def report(s, sets):
 def main():
     a = read_arguments(__doc__, sets=("sample,cranfield,cisi", "data sets"))
     sets = a.sets.split(",")
-    s = Study(a.binary, a.folder or "build/study-queries-%d" % a.seed, a.data.rstrip("/"), a.seed, a.threads)
+    s = open_study(a, "study-queries")
     for name in sets:
         write(s, name)
         for kind, share, given in rows_of(name):
             search(s, name, kind, share, given)
-    text = report(s, sets)
-    print(text)
-    out = a.out or "tests/bench/results/study-queries-seed%d.txt" % a.seed
-    with open(out, "w", encoding="utf-8") as f:
-        f.write(text)
-    print("written: " + out)
+    finish(a, "study-queries", report(s, sets))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,41 @@ def arguments():
     return sys.argv[1], bundle, sys.argv[3:]
 
 
+def run(binary, *words, env=None, cwd=None, timeout=600):
+    """A command to its end: (status, standard output, standard error)."""
+    p = subprocess.run([os.path.abspath(binary), *words], capture_output=True, text=True, errors="replace", env=dict(os.environ, **(env or {})),
+                       cwd=cwd, timeout=timeout)
+    return p.returncode, p.stdout, p.stderr
+
+
+def version_of(path):
+    """Tells one state of a file from the next, which takes its place by a rename; None while there is none."""
+    try:
+        s = os.stat(path)
+        return s.st_ino, s.st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def stopped(binary, words, checkpoint, ends):
+    """A long run, stopped by each signal in turn once a new checkpoint is there, then to its end: (stops, statuses, last standard error)."""
+    stops, statuses = 0, []
+    for end in [*ends, None]:
+        seen = version_of(checkpoint)
+        p = subprocess.Popen([os.path.abspath(binary), *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+        while end and p.poll() is None:
+            if version_of(checkpoint) not in (None, seen):
+                stops += 1
+                p.send_signal(end)
+                break
+            time.sleep(0.005)
+        err = p.communicate()[1]
+        statuses.append(p.returncode)
+        if p.returncode == 0:
+            break
+    return stops, statuses, err
+
+
 def import_beam(binary):
     folder = tempfile.mkdtemp(prefix="semindex-bundle-")
     atexit.register(shutil.rmtree, folder, True)

@@ -5,20 +5,13 @@
 A program without an emulated device tries what does not need one: --device cuda is refused in one line, auto says why it took the cpu.
 """
 import os
-import subprocess
 import tempfile
 import threading
 import time
 
-from harness import arguments, Daemon, Suite
+from harness import arguments, Daemon, Suite, run
 
 NONE = {"SEMINDEX_CUDA_MODULE": "/nonexistent/semindex-cuda.so"}
-
-
-def run(binary, *args, env=None):
-    done = subprocess.run([os.path.abspath(binary), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
-                          env=dict(os.environ, **(env or {})))
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def is_emulated(binary):

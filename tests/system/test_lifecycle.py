@@ -5,17 +5,10 @@
 import os
 import re
 import socket
-import subprocess
 import tempfile
 import time
 
-from harness import arguments, Daemon, Suite
-
-
-def run(binary, *args, env=None, cwd=None):
-    done = subprocess.run([os.path.abspath(binary), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd=cwd,
-                          env=dict(os.environ, **(env or {})))
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+from harness import arguments, Daemon, Suite, run
 
 
 def refusals(suite, binary, bundle, folder):

@@ -6,54 +6,22 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 
-from harness import Daemon, Suite
+from harness import Daemon, Suite, run, stopped
 
 SHAPE = "--d-model 32 --d-ff 64 --d-kv 8 --heads 2 --encoder-layers 1 --decoder-layers 1".split()
 PRETRAIN = "--first 300 --max-tokens 48 --batch 32 --epochs 6 --lr 5e-3 --checkpoint-s 0.1 --threads 1".split()
-
-
-def run(binary, *words):
-    p = subprocess.run([binary, *words], capture_output=True, text=True, errors="replace")
-    return p.returncode, p.stdout, p.stderr
-
-
-def changed(path, seen):
-    try:
-        return os.stat(path).st_mtime_ns != seen
-    except FileNotFoundError:
-        return False
-
-
-def killed(binary, words, out):
-    """Runs to the end, stopped at three new checkpoints: by -9 twice, then by TERM. Returns (kills, statuses, last standard error)."""
-    checkpoint, seen, kills, statuses = f"{out}.work/pretrain.checkpoint", None, 0, []
-    for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, None):
-        p = subprocess.Popen([binary, *words, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
-        while end and p.poll() is None:
-            if changed(checkpoint, seen):
-                p.send_signal(end)
-                kills += 1
-                break
-            time.sleep(0.005)
-        err = p.communicate()[1]
-        statuses.append(p.returncode)
-        if p.returncode == 0:
-            break
-        seen = os.stat(checkpoint).st_mtime_ns
-    return kills, statuses, err
 
 
 def pretraining(suite, binary, folder, data):
     words = ["pretrain", "--data", data, *SHAPE, *PRETRAIN]
     code, _, err = run(binary, *words, "--out", f"{folder}/base")
     suite.check("pretrain writes a bundle", code == 0 and "validation loss" in err, err[-300:])
-    kills, statuses, err = killed(binary, words, f"{folder}/broken")
-    suite.check("it was stopped and went on", kills >= 2 and statuses[-1] == 0 and "going on from step" in err, f"{kills} {statuses} {err[-200:]}")
+    stops, statuses, err = stopped(binary, [*words, "--out", f"{folder}/broken"], f"{folder}/broken.work/pretrain.checkpoint",
+                                   (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
+    suite.check("it was stopped and went on", stops >= 2 and statuses[-1] == 0 and "going on from step" in err, f"{stops} {statuses} {err[-200:]}")
     for name in ("base.safetensors", "base.json", "tokenizer.model", "pretrain.run.json"):
         suite.check(f"{name} is the same", filecmp.cmp(f"{folder}/base/{name}", f"{folder}/broken/{name}", shallow=False))
     code, _, err = run(binary, *words, "--out", f"{folder}/base")

@@ -13,45 +13,14 @@ import sys
 import tempfile
 import time
 
-from harness import FIXTURES, Daemon, Suite
+from harness import FIXTURES, Daemon, Suite, run, stopped, version_of
 
 SMALL = "--first 200 --k 8 --d-model 32 --d-ff 64 --d-kv 8 --heads 2 --encoder-layers 1 --decoder-layers 1 --max-tokens 32 --batch 32".split()
-
-
-def run(binary, *words):
-    p = subprocess.run([binary, *words], capture_output=True, text=True, errors="replace")
-    return p.returncode, p.stdout, p.stderr
 
 
 def read(path):
     with open(path, "rb") as f:
         return f.read()
-
-
-def state_of(out):
-    try:
-        return read(out + ".part.state")
-    except FileNotFoundError:
-        return None
-
-
-def killed(binary, words, out, ends):
-    """Writes to `out`, stopped by each signal in turn once a new checkpoint is there, then to its end: (kills, statuses, last standard error)."""
-    kills, statuses = 0, []
-    for end in [*ends, None]:
-        seen = state_of(out)
-        p = subprocess.Popen([binary, *words, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
-        while end and p.poll() is None:
-            if state_of(out) not in (None, seen):
-                kills += 1
-                p.send_signal(end)
-                break
-            time.sleep(0.005)
-        err = p.communicate()[1]
-        statuses.append(p.returncode)
-        if p.returncode == 0:
-            break
-    return kills, statuses, err
 
 
 def writing(suite, binary, folder, data, bundle):
@@ -67,9 +36,9 @@ def writing(suite, binary, folder, data, bundle):
     with open(f"{data}/items.jsonl") as f:
         order = [json.loads(x)["id"] for x in f]
     suite.equal("every document, in corpus order", list(dict.fromkeys(i for i, _ in folded)), order)
-    kills, statuses, err = killed(binary, words, part, (signal.SIGKILL, signal.SIGTERM))
-    suite.check("killed and stopped, it goes on", kills == 2 and statuses == [-signal.SIGKILL, 75, 0] and "going on behind document" in err,
-                f"{kills} {statuses}")
+    stops, statuses, err = stopped(binary, [*words, "--out", part], part + ".part.state", (signal.SIGKILL, signal.SIGTERM))
+    suite.check("killed and stopped, it goes on", stops == 2 and statuses == [-signal.SIGKILL, 75, 0] and "going on behind document" in err,
+                f"{stops} {statuses}")
     suite.check("and ends with the same bytes", read(part) == read(whole))
     suite.equal("nothing is left beside the file", sorted(x for x in os.listdir(folder) if x.startswith("part")), ["part.jsonl"])
     finished(suite, binary, folder, words, part)
@@ -98,7 +67,7 @@ def finished(suite, binary, folder, words, out):
 def refused(suite, binary, words, out):
     """A part that was begun with other settings is named and stays."""
     p = subprocess.Popen([binary, *words, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while p.poll() is None and state_of(out) is None:
+    while p.poll() is None and version_of(out + ".part.state") is None:
         time.sleep(0.005)
     p.send_signal(signal.SIGTERM)
     p.wait()

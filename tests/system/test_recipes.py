@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from harness import Suite
+from harness import Suite, run
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 RECIPE = """# a small one
@@ -40,11 +40,6 @@ search-lr = 1e-3,5e-3
 [train search]
 epochs = 1
 """
-
-
-def run(binary, *words, env=None):
-    p = subprocess.run([binary, *words], capture_output=True, text=True, errors="replace", env=dict(os.environ, **(env or {})))
-    return p.returncode, p.stdout, p.stderr
 
 
 def listing(suite, binary):

@@ -208,9 +208,9 @@ static void test_hold_out(void **state)
         str_printf(&lines, "{\"_id\": \"d%d\", \"text\": \"t\"}\n", i);
     put("corpus.jsonl", lines.data);
     assert_int_equal(corpus_read(&c, folder, NULL, &e), 0);
-    corpus_hold_out(&c, 0, 1);
+    corpus_hold_out(&c, 0, 1, NULL);
     assert_true(c.count == DOCUMENTS && c.place == NULL);
-    corpus_hold_out(&c, 0.1, 1);
+    corpus_hold_out(&c, 0.1, 1, NULL);
     assert_int_equal(c.lines, DOCUMENTS);
     assert_in_range(DOCUMENTS - c.count, DOCUMENTS / 10 - 60, DOCUMENTS / 10 + 60);
     for (int32_t i = 0, at = 0; i < DOCUMENTS; i++) {

@@ -349,8 +349,7 @@ static int learn(const char *out, struct watcher *w, const struct learn_options 
 {
     char *data = path_join(folder, "data"), *path = path_join(folder, out), *work = xprintf("%s.work", path);
     char *tokenizer = path_join(folder, "tokenizer.model");
-    struct learn_options o = {.data = data, .out = path, .tokenizer = tokenizer, .d_model = 24, .d_ff = 32, .d_kv = 8, .heads = 2,
-                              .encoder_layers = 1, .decoder_layers = 1, .positions = 2, .codes = 8, .max_tokens = 24, .batch = 32,
+    struct learn_options o = {.data = data, .out = path, .tokenizer = tokenizer, .shape = {24, 32, 8, 2, 1, 1}, .positions = 2, .codes = 8, .max_tokens = 24, .batch = 32,
                               .lr = 3e-3, .kmeans_restarts = 2, .kmeans_iterations = 5, .warmup_epochs = 1, .continuous_epochs = 1,
                               .joint_epochs = 1, .seed = 4, .limit = 120, .device = "cpu", .threads = 2, .checkpoint_s = 1000};
     const struct run run = {on_report, on_note, w, &w->stop};

@@ -266,8 +266,7 @@ static char *write_words(void)
 
 static struct pretrain_options options(const char *out)
 {
-    return (struct pretrain_options){.data = folder, .out = out, .d_model = 32, .d_ff = 64, .d_kv = 8, .heads = 4, .encoder_layers = 1,
-                                     .decoder_layers = 1, .max_tokens = 48, .batch = 16, .epochs = 60, .lr = 1e-2, .validation_share = 0.1,
+    return (struct pretrain_options){.data = folder, .out = out, .shape = {32, 64, 8, 4, 1, 1}, .max_tokens = 48, .batch = 16, .epochs = 60, .lr = 1e-2, .validation_share = 0.1,
                                      .device = "cpu", .threads = 1, .seed = 3};
 }
 

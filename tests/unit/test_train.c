@@ -166,8 +166,8 @@ static void take_note(void *state, const char *line)
 static int train(const char *bundle, enum train_task task, int64_t steps, struct watch *w, struct err *e)
 {
     char *path = in_folder(bundle);
-    struct train_options o = {.task = task, .model = path, .data = folder, .start = task == TRAIN_RECOMMEND ? START_RANDOM : START_INDEXER, .d_model = WIDTH, .d_kv = 8,
-                              .encoder_layers = 1, .decoder_layers = 1, .batch = 32, .steps = steps, .minutes = w->minutes, .lr = 5e-3, .validations = 3,
+    struct train_options o = {.task = task, .model = path, .data = folder, .start = task == TRAIN_RECOMMEND ? START_RANDOM : START_INDEXER, .shape = {.d_model = WIDTH, .d_kv = 8, .encoder_layers = 1, .decoder_layers = 1},
+                              .batch = 32, .steps = steps, .minutes = w->minutes, .lr = 5e-3, .validations = 3,
                               .patience = 100, .seed = 7, .threads = 2, .checkpoint_s = 1000, .dropout = w->dropout < 0 ? -1 : 0.05,
                               .micro_batch = w->micro_batch, .search = w->search, .adam = w->adam, .written = w->written, .written_share = w->written_share};
     struct run run = {.report = listen, .note = take_note, .state = w, .stop = &w->stop};
